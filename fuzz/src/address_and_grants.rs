@@ -1,6 +1,7 @@
 //! Fuzz target: parsing of hosts, ports and URLs, and the grants that they imply.
 //!
-//! The input has three lines: a URL, host or value of an `--allow-…` flag; a second one; a port.
+//! The input has three lines. Each of the first two is a URL, a host, or the value of an `--allow-…`
+//! flag. The third is a port.
 
 use crate::memory_limit::with_memory_limit;
 use reloader_policy::{Access, Grant, Grants, HostPort, Hosts, HttpOrigin, Permission, decide};
@@ -58,7 +59,7 @@ fn implied_grants(annotation: Value, text: &str) -> Option<Grants> {
     Some(decision.granted)
 }
 
-/// Parses the displayed form of a grant, which is the flag that allows it.
+/// Parses the displayed form of a grant: the command-line flag that sets this grant.
 fn reparse(grant: &Grant) -> Option<Grant> {
     let shown = grant.to_string();
     let (flag, text) = shown.split_once(' ')?;
@@ -94,7 +95,8 @@ fn check_url_grant(text: &str, other: &str, port: u16) {
     };
     assert!(allowed(host, granted_port), "{text:?} does not grant its own host");
     assert!(!allowed(host, granted_port.wrapping_add(1)), "{text:?} grants another port");
-    // IPv4 addresses may omit zeros, so a shorter text can be the same address. Names may not.
+    // The parent domain is tested only for names. An IPv4 address may omit zeros, so the shorter text can be
+    // the same address.
     let address = HostPort::new(host, granted_port).expect("a granted URL");
     let name = address.host();
     let is_name = address.address().is_none();
@@ -108,7 +110,7 @@ fn check_url_grant(text: &str, other: &str, port: u16) {
     ] {
         assert!(!allowed(&similar, granted_port), "{text:?} grants {similar:?}");
     }
-    // If both are granted, they are spellings of the same address.
+    // If the URL also grants `other`, then `other` is another spelling of the same address.
     if allowed(other, port) {
         assert_eq!(HostPort::new(other, port), Ok(address), "{text:?} grants {other:?}");
     }

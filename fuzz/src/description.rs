@@ -1,7 +1,7 @@
-//! Fuzz target: the description of an untrusted component, which the host reads before it loads it.
+//! Fuzz target: the description of an untrusted component. The host reads it before it loads the component.
 //!
-//! The input is a component; or, without the header of one, the JSON of a description, which is
-//! placed in a custom section of a valid component.
+//! An input with a WebAssembly header is read as a component. Any other input is the JSON of a description, which the
+//! target puts into a custom section of a valid component.
 
 use crate::{json_mutator, memory_limit::with_memory_limit};
 use libfuzzer_sys::fuzzer_mutate;
@@ -56,7 +56,7 @@ fn check(component: &[u8]) -> Option<Description> {
     Some(description)
 }
 
-/// Checks that no text contains control characters, because all of them may be written to a
+/// Checks that no text contains control characters, because the host may write any text to a
 /// terminal.
 fn check_texts(value: &Value) {
     match value {

@@ -16,14 +16,15 @@ use std::collections::BTreeMap;
 const MAX_BYTES: u32 = 256;
 /// Maximum number of redirects.
 const MAX_REDIRECTS: u32 = 3;
-/// Maximum number of calls. The plugin would delay further long polls that are answered
-/// immediately.
+/// Maximum number of calls of the plugin. It must stay below the number of immediate responses after
+/// which the plugin delays long polls.
 const MAX_CALLS: usize = 16;
 /// Credential that must not be sent to another origin, nor occur in an error unless the server has
 /// sent the same text.
 const SECRET: &str = "hunter2";
 
-/// Runs reads or a watch.
+/// Runs reads or a watch, as the mode says: once with the read size of the input, and once with whole
+/// bodies. Both runs must give the same result.
 pub fn run(input: &[u8]) {
     let Some(mut server) = ServerScript::parse(input) else { return };
     server.parts.truncate(MAX_CALLS);
@@ -31,8 +32,8 @@ pub fn run(input: &[u8]) {
         let in_reads = run_plugin(&server, server.read_bytes);
         let whole = run_plugin(&server, usize::MAX);
         if matches!(server.mode, b's' | b'l') {
-            // A read without a complete event counts as a heartbeat, so the number of events may
-            // differ.
+            // The watch returns `alive` for a read without a complete event, so the number of `alive`
+            // results may differ.
             let has_event = |results: &[Result<String, String>]| {
                 results.iter().any(|result| result == &Ok("dirty".into()))
             };

@@ -20,7 +20,8 @@ const MAX_CALLS: usize = 20;
 /// Password that must not occur in an error, unless the server has sent the same text.
 const SECRET: &str = "hunter2";
 
-/// Runs reads and a watch.
+/// Reloads several times, once with the read size of the input and once with whole replies. Both runs must
+/// give the same result. Then runs a watch.
 pub fn run(input: &[u8]) {
     let Some(mut server) = ServerScript::parse(input) else { return };
     server.parts.truncate(MAX_CONNECTIONS);
@@ -98,7 +99,8 @@ fn watch(server: &ServerScript<'_>) {
     }
 }
 
-/// Checks that a value has the form that the settings imply.
+/// Checks that the value of a hash or a prefix is a JSON object of strings, and that a prefix has at most [`MAX_KEYS`]
+/// members.
 fn check(server: &ServerScript<'_>, snapshot: &Snapshot) {
     if matches!(server.mode, b'h' | b'p') {
         let object: serde_json::Map<_, _> =

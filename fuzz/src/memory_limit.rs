@@ -10,7 +10,7 @@ static ALLOCATOR: PeakAlloc = PeakAlloc;
 ///
 /// # Panics
 ///
-/// If it uses more: the sender of the input would control the memory use of the host.
+/// If the function uses more memory. The sender of such an input could exhaust the memory of the host.
 pub(crate) fn with_memory_limit<T>(limit: usize, run: impl FnOnce() -> T) -> T {
     let before = ALLOCATOR.current_usage();
     ALLOCATOR.reset_peak_usage();

@@ -1,6 +1,6 @@
 //! Fuzz target: references to secrets in settings, and redaction of the secrets.
 //!
-//! The input is the text of a setting. It can refer to one secret: `PW` in the environment.
+//! The input is the text of a setting. The text can refer to one secret: the environment variable `PW`.
 
 use crate::memory_limit::with_memory_limit;
 use reloader_net::secrets::Secrets;
@@ -16,7 +16,7 @@ pub fn run(input: &[u8]) {
     // No other thread runs: libFuzzer has one thread.
     #[allow(unsafe_code, reason = "see above")]
     SET.call_once(|| unsafe { std::env::set_var("PW", SECRET) });
-    // Read no files of this machine.
+    // The input must not read files of this machine.
     let text = text.replace("${file:", "${env:");
     with_memory_limit((1 << 20) + 200 * input.len(), || check(&text));
 }

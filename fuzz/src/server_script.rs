@@ -1,10 +1,10 @@
 //! Script of a fake server, parsed from the input of a fuzz target. Inputs can be written by hand.
 //!
-//! The first byte selects the mode of the plugin. The second byte is the number of bytes in each
-//! read (`0`: all at once). The following lines are the connections or responses, separated by
+//! The first byte selects the mode of the plugin. The second byte, usually a digit, is the number of bytes
+//! in each read (`0`: all at once). The following lines are the connections or responses, separated by
 //! lines `--`. A line `~~` is a pause in which no data arrives.
 
-/// Parsed input. The first line is the header; the server sends the rest.
+/// Parsed input: the mode and the read size from the first line, and the bytes that the server sends.
 pub(crate) struct ServerScript<'a> {
     /// Mode of the plugin, as a letter.
     pub(crate) mode: u8,

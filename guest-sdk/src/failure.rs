@@ -15,9 +15,10 @@ pub struct Failure {
 /// Kind of a failure. It determines how the host continues.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FailureKind {
-    /// The settings are invalid, independently of the state of the source.
+    /// The settings are invalid, independently of the state of the source. A source that has had no value yet
+    /// ends. Otherwise the host retries at a low rate.
     Config,
-    /// Access was denied, by the host's grants or by the server.
+    /// Access was denied, by the host's grants or by the server. The host retries at a low rate.
     Denied,
     /// A temporary failure. The host retries with exponential backoff.
     Transient {

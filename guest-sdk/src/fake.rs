@@ -33,7 +33,7 @@ pub struct FakeHost {
 #[derive(Default)]
 struct State {
     files: BTreeMap<String, Vec<u8>>,
-    /// Number of changes of each path. A watch compares it with the number that it has reported.
+    /// Number of changes of each path. A watch compares this number with the number at its last call.
     changes: BTreeMap<String, u64>,
     scripts: VecDeque<Script>,
     targets: Vec<Target>,

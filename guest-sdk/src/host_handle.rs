@@ -13,7 +13,8 @@ use crate::fake::FakeHost as HostBackend;
 use crate::guest::Imports as HostBackend;
 
 /// Handle to the host functions: files, connections and HTTP requests. A plugin has no other access to
-/// the outside, and only the paths and addresses in its settings are granted.
+/// files and the network. The host grants the paths and addresses in the settings, and those that the
+/// operator grants in addition.
 ///
 /// Cheap to clone. In unit tests, [`FakeHost::host`](crate::FakeHost::host) returns one.
 #[derive(Clone)]
@@ -26,7 +27,7 @@ impl Host {
         Self { backend }
     }
 
-    /// Reads a whole file. The path must be the value of a setting marked `read`.
+    /// Reads a whole file. The path must be granted, e.g. as the value of a setting marked `read`.
     ///
     /// # Errors
     ///

@@ -1,4 +1,4 @@
-//! HTTP requests to origins that the settings name.
+//! HTTP requests to granted origins.
 
 use std::{fmt, time::Duration};
 
@@ -45,7 +45,7 @@ impl Request {
     }
 }
 
-/// A response with its headers. The body is received as it is read.
+/// A response with its headers. The plugin reads the body in chunks while it arrives.
 pub struct Response {
     /// Status code.
     pub status: u16,
@@ -119,8 +119,8 @@ impl Response {
 }
 
 /// Appends a chunk to the body. The capacity doubles on growth. From a quarter of `limit` on, the full
-/// `limit` is reserved if that much memory is available: each reallocation leaves unused gaps, and the
-/// memory of a plugin is small.
+/// `limit` is reserved if that much memory is available, because each reallocation leaves an unused gap
+/// in the small memory of a plugin.
 fn append(all: &mut Vec<u8>, piece: &[u8], limit: usize) -> Result<(), HttpError> {
     let left = limit.saturating_sub(all.len());
     if piece.len() > left {

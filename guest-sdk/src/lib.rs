@@ -1,8 +1,8 @@
 //! SDK for plugins of the reloader host. A plugin is a small WebAssembly component.
 //!
 //! A *source* holds a value that changes: a file, a key, a URL. A source plugin implements the read
-//! ([`Reload`]) and optionally a watch for changes ([`RealtimeWatch`]). The host provides the rest: polling,
-//! backoff, reconnects, change detection and delivery.
+//! ([`Reload`]) and optionally a watch for changes ([`RealtimeWatch`]). The host provides polling, backoff,
+//! reconnects, change detection and delivery.
 //!
 //! # Minimal plugin
 //!
@@ -35,7 +35,7 @@
 //! # fn main() {}
 //! ```
 //!
-//! Its `Cargo.toml`, in its own folder:
+//! `Cargo.toml` of the plugin, in a folder of its own:
 //!
 //! ```toml
 //! [package]
@@ -162,8 +162,8 @@
 //!
 //! | kind | reaction of the host |
 //! |---|---|
-//! | `config` | The start fails with the message. |
-//! | `denied` | The message names the denied access. |
+//! | `config` | A source that has had no value yet ends. Otherwise the host retries at a low rate. |
+//! | `denied` | The host retries at a low rate. |
 //! | `transient` | The host retries with exponential backoff. |
 //! | `permanent` | The host retries at a low rate. |
 //!
@@ -172,8 +172,9 @@
 //!
 //! # Host functions and logging
 //!
-//! A plugin accesses files and the network through [`Host`] only. `std::fs`, `std::net` and `std::env`
-//! compile, but provide no access, and the output of `println!` is discarded.
+//! A plugin accesses files and the network through [`Host`] only. `std::fs` and `std::net` compile, but
+//! provide no access. `std::env` contains only the environment variables that the operator grants. The output
+//! of `println!` is discarded.
 //!
 //! The host's log shows events of the `tracing` crate ([`tracing`]) with their fields, and the message and
 //! location of a panic. After a panic the host discards the instance and creates a new one.

@@ -19,7 +19,7 @@ pub trait Schema {
     const SCHEMA: Fragment;
 }
 
-/// Text that the compiler assembles.
+/// Part of a JSON text that is assembled at compile time.
 #[derive(Debug, Clone, Copy)]
 pub enum Fragment {
     /// Verbatim text.

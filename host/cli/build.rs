@@ -1,4 +1,5 @@
-//! Sets what `--version` prints: commit, features, versions of wasmtime and of the plugin interface.
+//! Sets the compile-time variables that `--version` prints: commit, features, versions of wasmtime and of the plugin
+//! interface.
 
 use std::{
     env, fs,
@@ -7,7 +8,7 @@ use std::{
 };
 
 fn main() {
-    // Read at run time: several checkouts may share a target directory, and with it this program.
+    // Not `env!`: checkouts that share a target directory also share this compiled build script.
     let manifest = env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets it");
     let root = PathBuf::from(manifest).join("../..");
     let set = |name: &str, value: Option<String>| {
@@ -30,7 +31,7 @@ fn features() -> String {
     if names.is_empty() { "none".into() } else { names.join(", ") }
 }
 
-/// Returns the commit in the environment, for builds without `.git`.
+/// Returns the commit that the variable `RELOADER_COMMIT` sets for builds without `.git`.
 fn given_commit() -> Option<String> {
     println!("cargo::rerun-if-env-changed=RELOADER_COMMIT");
     env::var("RELOADER_COMMIT").ok().filter(|commit| !commit.is_empty())
@@ -43,13 +44,13 @@ fn git_commit(root: &Path) -> Option<String> {
         let text = String::from_utf8(output.stdout).ok()?.trim().to_owned();
         (output.status.success() && !text.is_empty()).then_some(text)
     };
-    // A source archive may be unpacked inside of another checkout.
+    // A source archive may be unpacked inside the checkout of another project.
     let top = git(&["rev-parse", "--show-toplevel"])?;
     if fs::canonicalize(top).ok()? != fs::canonicalize(root).ok()? {
         return None;
     }
-    // HEAD names a branch, and the branch is a file or a line in `packed-refs`. Cargo reruns this program at each
-    // build if a watched file is missing. If the file of the branch is missing, its directory is watched instead.
+    // HEAD names a branch, and the branch is a file or a line in `packed-refs`. If the file of the branch is missing,
+    // cargo watches its directory instead: a missing watched file would rerun this build script at each build.
     let branch = git(&["symbolic-ref", "--quiet", "HEAD"]);
     for name in ["HEAD", "packed-refs"].into_iter().chain(branch.as_deref()) {
         let path = root.join(git(&["rev-parse", "--git-path", name])?);
@@ -62,7 +63,7 @@ fn git_commit(root: &Path) -> Option<String> {
     git(&["rev-parse", "--short", "HEAD"])
 }
 
-/// Reads a file, and reruns this program when the file changes.
+/// Reads a file. Cargo reruns this build script when the file changes.
 fn read(path: &Path) -> Option<String> {
     println!("cargo::rerun-if-changed={}", path.display());
     fs::read_to_string(path).ok()

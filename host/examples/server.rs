@@ -9,7 +9,7 @@
 //! nc 127.0.0.1 7000
 //! ```
 //!
-//! With `--plugin`, the sandboxed plugin `file` reads the file. The code differs only in the type of the reloader.
+//! With `--plugin`, the sandboxed plugin `file` reads the file, and the reloader has the type [`PluginReloader`].
 #![allow(clippy::print_stderr, reason = "a command-line example")]
 
 use async_trait::async_trait;
@@ -158,7 +158,7 @@ async fn serve(mut receiver: Receiver) -> anyhow::Result<()> {
     }
 }
 
-/// Returns a listener on this address. If it cannot be bound, the current listener stays.
+/// Returns a listener on this address, or the current listener if the address cannot be bound.
 async fn bind_or_keep(current: Option<TcpListener>, address: SocketAddr) -> Option<TcpListener> {
     let is_bound =
         |listener: &TcpListener| listener.local_addr().is_ok_and(|bound| bound == address);
@@ -177,7 +177,7 @@ async fn bind_or_keep(current: Option<TcpListener>, address: SocketAddr) -> Opti
     }
 }
 
-/// Accepts a connection. Pending without a listener.
+/// Accepts a connection. Never completes if there is no listener.
 async fn accept(listener: Option<&TcpListener>) -> std::io::Result<(TcpStream, SocketAddr)> {
     match listener {
         Some(listener) => listener.accept().await,

@@ -78,7 +78,7 @@ const INITIAL_RETRY_DELAY: Duration = Duration::from_secs(1);
 /// Maximum delay of the exponential backoff.
 const MAX_RETRY_DELAY: Duration = Duration::from_secs(10);
 
-/// Maximum number of immediate loads in a row of a value whose dependent files differ after each load.
+/// Maximum number of consecutive loads without a wait for a change, if each load adds a dependent file.
 const MAX_IMMEDIATE_LOADS: u32 = 4;
 
 /// Value that is loaded from a file without blocking.
@@ -189,7 +189,7 @@ async fn load_changes<F>(
     let mut immediate_loads = 0;
     loop {
         let is_changed = match retry_delay {
-            // A new dependent file may have changed before it was watched.
+            // The last load added a dependent file, which may have changed before its watch started.
             _ if immediate_loads > 0 => true,
             Some(delay) => match timeout(delay, watched.changed()).await {
                 Ok(Err(error)) if error.kind() != io::ErrorKind::TimedOut => return,
@@ -249,7 +249,7 @@ where
     loaded.unwrap_or_else(|message| Err(format!("panicked: {message}")))
 }
 
-/// Returns the path with symbolic links resolved: relative paths in the file start at its real directory.
+/// Returns the path with symbolic links resolved, since relative paths in a file start at the file's real directory.
 fn canonical(path: &Path) -> PathBuf {
     path.canonicalize().unwrap_or_else(|_| path.to_owned())
 }
@@ -269,8 +269,8 @@ struct DependentFile {
 }
 
 impl WatchedFiles {
-    /// Waits until one of the files may have changed. Pending changes of the other files are coalesced: the same load
-    /// sees them.
+    /// Waits until one of the files may have changed. Also consumes the pending signals of the dependent files, since
+    /// one load reads all files.
     async fn changed(&mut self) -> ChangeSignal {
         tokio::select! {
             changed = self.main.changed() => changed?,
@@ -339,7 +339,7 @@ impl WatchedFiles {
             match self.add(&path).await {
                 Ok(()) => is_new = true,
                 Err(error) => {
-                    warn!(path = %path.display(), %error, "cannot watch file that the value depends on")
+                    warn!(path = %path.display(), %error, "cannot watch dependent file")
                 }
             }
         }

@@ -2,7 +2,7 @@
 //!
 //! Each kind of source is a *plugin*: a sandboxed WebAssembly component that can access only what its settings and
 //! grants name. The library runs the plugins, polls or watches their sources, and publishes each new value to its
-//! subscribers. The program `host` does the same from the command line (package `reloader-host-cli`).
+//! subscribers. The program `host` runs the library from the command line (package `reloader-host-cli`).
 //!
 //! # Example
 //!
@@ -35,8 +35,8 @@
 //! # }
 //! ```
 //!
-//! [`reload`] does the same without plugins, for values that Rust code loads. It has the API of the crate
-//! `hot_reload`. [`file_reloader`](crate::reload) loads a Rust type again whenever its file changes.
+//! [`reload`] polls or watches values that Rust code loads, without plugins. It has the API of the crate
+//! `hot_reload`. [`file_reloader`](crate::reload) loads a value of a Rust type again whenever its file changes.
 //!
 //! # Crates
 //!
@@ -112,7 +112,7 @@ pub use reloader_client as client;
 #[cfg(feature = "file-reloader")]
 pub use file_reloader::{AsyncFileLoad, FileReloader};
 pub use types::Strategy as WatchStrategy;
-// Only with plugins: `use hot_reload::*` should import no more names than it does from that crate.
+// Types of the crate `hot_reload`. Without the feature `plugins`, a glob import of this crate imports no other types.
 pub use reload::{
     RealtimeWatch, RealtimeWatchHandle, Reload, ReloadResult, ReloaderConfig, ReloaderError,
     ReloaderReceiver, ReloaderSender, ReloaderService, WatchEvent,

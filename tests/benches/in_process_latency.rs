@@ -2,7 +2,7 @@
 //!
 //! Compares the sandboxed plugin, the native reloader, the crate `hot_reload`, and a plain loop
 //! around inotify and read. The loop is measured twice: alone, and with an async channel to the
-//! subscriber, as all others have.
+//! subscriber, as all other implementations have.
 #![allow(clippy::print_stdout, clippy::unwrap_used, missing_docs, reason = "a benchmark")]
 
 mod support;
@@ -53,7 +53,7 @@ impl seed::AsyncFileLoad for Text {
     }
 }
 
-/// Implementation that is measured, and the values it reports, each with its time.
+/// Measured implementation, and the values that it reports, each with the time of its report.
 struct Contender {
     name: &'static str,
     path: PathBuf,
@@ -166,7 +166,8 @@ fn main() {
     runtime.shutdown_background();
 }
 
-/// Alternates between the contenders, so that changes in the machine's load affect all of them.
+/// Measures the latency of a rename. Alternates between the implementations, so that changes in the
+/// machine's load affect all of them.
 fn renames(contenders: &[Contender]) {
     let mut times = vec![Vec::new(); contenders.len()];
     for turn in 0..25 {

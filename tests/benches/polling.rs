@@ -1,7 +1,7 @@
 //! Benchmark of polling.
 //!
 //! - CPU time and memory of many native sources, compared with the crate `hot_reload`.
-//! - Warm polls of a plugin, compared with native polls.
+//! - Polls per second of a running plugin instance, compared with native polls.
 //! - CPU time and memory of idle sources.
 #![allow(clippy::print_stdout, clippy::unwrap_used, missing_docs, reason = "a benchmark")]
 
@@ -26,7 +26,7 @@ use std::{
 };
 use support::{child, figure, part, processor_time, report, resident, scratch};
 
-/// Minimal source: its value is a counter.
+/// Minimal source: counts its polls. Its value stays 0 for a billion polls, so that nothing is published.
 #[derive(Clone)]
 struct Number(Arc<AtomicU64>);
 
@@ -66,7 +66,7 @@ fn main() {
                 ["theirs", sources] => polled_natively(sources.parse().unwrap(), false).await,
                 ["warm"] => warm_reads().await,
                 [strategy, sources] => idle_sources(strategy, sources.parse().unwrap()).await,
-                _ => unreachable!("the parts are named below"),
+                _ => unreachable!("unknown part of the benchmark: {part:?}"),
             }
         });
         println!("{result}");
@@ -147,7 +147,7 @@ async fn polled_natively(sources: usize, ours: bool) -> Value {
     json!({ "us": us, "kib": kib, "peak": most as f64 * 100.0 / sources as f64 })
 }
 
-/// Measures reads per second with a running instance.
+/// Measures reads per second of two plugins with a running instance, and of two native readers.
 async fn warm_reads() -> Value {
     let runtime = PluginHost::new().unwrap();
     // Cheapest plugin: its value is the list of its environment variables, which is empty.
@@ -159,7 +159,7 @@ async fn warm_reads() -> Value {
     fs::write(&path, "value").unwrap();
     let file = runtime.load("file").await.unwrap();
     let file = file.source("warm").set("path", path.display().to_string()).provider().unwrap();
-    // After this time the file does not count as recently written, and reads need no second check.
+    // Reads of a recently written file take longer: the host checks that the writer has finished.
     tokio::time::sleep(Duration::from_millis(100)).await;
     json!({
         "plugin": reads_per_second(answers.reader()).await,
@@ -202,7 +202,8 @@ impl Reader for NativeFile {
     }
 }
 
-/// Measures many idle sources of one small file each, after all of them have their value.
+/// Measures CPU time and memory of many idle sources, each with one small file, after all sources have
+/// a value.
 async fn idle_sources(strategy: &str, sources: usize) -> Value {
     let strategy = if strategy == "polling" { Strategy::Polling } else { Strategy::Realtime };
     let (_keep, directory) = scratch();
@@ -225,7 +226,7 @@ async fn idle_sources(strategy: &str, sources: usize) -> Value {
         }
         running.extend(started);
     }
-    // Idle readers are dropped after two seconds, idle threads end after ten.
+    // The host drops idle readers after two seconds, and idle threads end after ten seconds.
     tokio::time::sleep(Duration::from_secs(13)).await;
     let memory = resident();
     let time = processor_time();

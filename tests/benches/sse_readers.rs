@@ -1,7 +1,8 @@
 //! Benchmark of server-sent events with 5,000 readers on one host.
 //!
-//! Measures the latency to the last reader, alone and beside clients that read nothing, and the CPU
-//! time and memory of each reader; compared with nginx and nchan.
+//! Measures the latency from a change to the last reader, without and with further clients that read
+//! nothing; the CPU time of a change; and the memory of each reader. Compares the latency with nginx
+//! and nchan.
 #![allow(clippy::print_stdout, clippy::unwrap_used, missing_docs, reason = "a benchmark")]
 
 mod support;
@@ -20,7 +21,7 @@ use tokio::{
 
 /// Number of clients that read as fast as possible.
 const READERS: usize = 5_000;
-/// Number of clients that read nothing.
+/// Number of further clients that read nothing.
 const STALLED_READERS: usize = 500;
 /// Number of changes for which the latency is measured.
 const CHANGES: usize = 30;
@@ -140,8 +141,8 @@ impl Changes<'_> {
 
 type Seen = UnboundedReceiver<(Instant, u64)>;
 
-/// Waits until all readers have this revision. Returns the time of the last one and the number of
-/// readers that have it.
+/// Waits until all readers have received this revision. Returns the time at which the last reader
+/// received it, and the number of readers that received it before the timeout.
 async fn wait_for_all(seen: &mut Seen, revision: u64) -> (Instant, usize) {
     let (mut last, mut count) = (Instant::now(), 0);
     while count < READERS {
@@ -161,7 +162,7 @@ async fn subscribe(address: &str, path: &str) -> TcpStream {
     stream
 }
 
-/// Reports each number that follows the text `prefix` in the stream.
+/// Reports each number that follows the text `prefix` in the stream, with its arrival time.
 async fn read(
     mut stream: TcpStream,
     prefix: &'static [u8],
@@ -203,7 +204,8 @@ async fn last_value(address: &str, wanted: &str) -> u64 {
     }
 }
 
-/// Measures nginx with nchan; each change is published to it.
+/// Returns the median latency from a publication at nginx with nchan to the last reader, in
+/// milliseconds.
 async fn nchan(nginx: &Nginx) -> f64 {
     let (sender, mut seen) = unbounded_channel();
     let url = nginx.url("/events");
@@ -218,7 +220,8 @@ async fn nchan(nginx: &Nginx) -> f64 {
     let mut times = Vec::new();
     for number in 1..=CHANGES as u64 {
         let (before, message) = (Instant::now(), number.to_string());
-        // nginx answers after it has sent the event to all subscribers.
+        // nginx answers the publisher only after it has sent the event to all subscribers, so the
+        // benchmark waits for the readers at the same time.
         let (_, (at, arrived)) =
             tokio::join!(publish(&address, &message), wait_for_all(&mut seen, number));
         assert_eq!(arrived, READERS);

@@ -1,7 +1,7 @@
 ;; Minimal source with the value `x`; template of the other text guests.
 ;;
 ;; Memory layout: the result of `open` (success) at address 0; the result of `reload` at 64, with the
-;; address and length of the value.
+;; address and length of the value. Guests with a watch have the result of `next` at 192.
 (module
   (memory (export "memory") 2)
   (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) (i32.const 8192))

@@ -1,4 +1,4 @@
-;; Returns a value with a length of 4 GiB.
+;; Returns a value with a stated length of 4 GiB in a memory of 128 KiB.
 (module
   (memory (export "memory") 2)
   (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) (i32.const 8192))

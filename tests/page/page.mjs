@@ -42,7 +42,7 @@ function expect(is, why) {
   if (!is) throw new Error(why);
 }
 
-/** The source `app` gets another value, as a whole. */
+/** Replaces the value of the source `app` atomically. */
 function change(value) {
   const path = join(directory, "app.json");
   writeFileSync(`${path}.new`, `${JSON.stringify(value, null, 2)}\n`);
@@ -51,7 +51,7 @@ function change(value) {
 
 const value = (number) => ({ number, database: { host: "db.example.com", password: SECRET }, name: "demo" });
 
-/** Waits until it holds; gives how long that took, in milliseconds. */
+/** Waits until `test` returns true. Returns the waiting time in milliseconds. */
 async function until(what, test, limit = 10_000) {
   const began = Date.now();
   while (!(await test())) {
@@ -89,11 +89,11 @@ async function tokens(page) {
     await field.fill("wrong-token");
     await field.press("Enter");
     await page.getByRole("alert").filter({ hasText: "Invalid token" }).waitFor();
-    expect((await page.evaluate(() => sessionStorage.length)) === 0, "a wrong token is kept");
+    expect((await page.evaluate(() => sessionStorage.length)) === 0, "a wrong token is stored");
     await field.fill(token);
     await field.press("Enter");
     await row(page, "app").waitFor();
-    expect((await page.evaluate(() => localStorage.length)) === 0, "the token is kept for longer than the tab");
+    expect((await page.evaluate(() => localStorage.length)) === 0, "the token is stored beyond the life of the tab");
   });
   await check("signing out forgets the token", async () => {
     await page.getByRole("button", { name: "Sign out" }).click();
@@ -102,7 +102,7 @@ async function tokens(page) {
     await row(page, "app").waitFor();
     await isLive(page);
   });
-  // These checks expect status 401.
+  // The browser logs each response with status 401, which the checks above cause.
   noise.splice(0, noise.length, ...noise.filter((text) => !text.includes("401")));
 }
 
@@ -113,9 +113,9 @@ async function reading(browser) {
     await openSource(page, "app");
     await page.getByRole("button", { name: "Reload" }).click();
     await page.getByText("Read-only access.").waitFor();
-    expect(await page.getByRole("button", { name: "Reload" }).isDisabled(), "it can be pressed again");
+    expect(await page.getByRole("button", { name: "Reload" }).isDisabled(), "the reload button is still enabled");
     const back = page.getByRole("button", { name: /Roll back to this/ }).first();
-    expect(await back.isDisabled(), "a roll back can be asked for");
+    expect(await back.isDisabled(), "the rollback button is enabled");
   });
 }
 
@@ -133,7 +133,7 @@ async function overviews(page) {
     await row(page, "broken").getByText("value rejected").waitFor();
     await row(page, "later").getByText("waiting", { exact: true }).waitFor();
     const names = await page.locator("table.sources .name").allTextContents();
-    expect(names.at(-1) === "app", `what needs attention is not first: ${names}`);
+    expect(names.at(-1) === "app", `the sources that need attention are not listed first: ${names}`);
     await isLive(page);
   });
   await check("the list is filtered by name and by state", async () => {
@@ -206,14 +206,14 @@ async function connections(page, context) {
   await check("a lost connection is shown, and missed changes appear after the reconnect", async () => {
     await context.setOffline(true);
     await page.getByText(/Last update: \d\d:\d\d:\d\d/).waitFor();
-    expect((await link(page).textContent()).startsWith("reconnecting"), "the state does not say it");
+    expect((await link(page).textContent()).startsWith("reconnecting"), "the connection state is not `reconnecting`");
     await shows(page, '"number": 3');
     change(value(4));
     await new Promise((done) => setTimeout(done, 1_500));
     await context.setOffline(false);
     await isLive(page);
     await shows(page, '"number": 4');
-    expect(!(await page.locator("#banner").isVisible()), "the banner stays");
+    expect(!(await page.locator("#banner").isVisible()), "the banner of the lost connection is still visible");
   });
   await check("a failed event stream is reopened and the overview is updated", async () => {
     await page.route("**/v1/events", (route) => route.abort());
@@ -227,7 +227,7 @@ async function connections(page, context) {
     await row(page, "app").getByRole("link").click();
     await shows(page, '"number": 5');
   });
-  // Requests fail on purpose here.
+  // The browser logs each failed request. The checks above make requests fail.
   noise.splice(0, noise.length, ...noise.filter((text) => !/ERR_(INTERNET_DISCONNECTED|FAILED)/.test(text)));
 }
 
@@ -243,7 +243,7 @@ async function keyboard(page) {
       return (await focused()).includes(text);
     });
     await page.keyboard.press("Tab");
-    expect((await focused()).includes("Skip"), "the first thing is not the skip link");
+    expect((await focused()).includes("Skip"), "the first element with the focus is not the skip link");
     await page.keyboard.press("Enter");
     await tabTo("app");
     await page.keyboard.press("Enter");
@@ -255,14 +255,14 @@ async function keyboard(page) {
     await page.getByRole("dialog").waitFor();
     await page.keyboard.press("Escape");
     await page.getByRole("dialog").waitFor({ state: "detached" });
-    expect((await focused()).includes("Roll back to this"), "the focus is not where it was");
-    expect((await page.locator(".state-line").getByText("pinned").count()) === 0, "it was rolled back");
+    expect((await focused()).includes("Roll back to this"), "the focus is not on the rollback button again");
+    expect((await page.locator(".state-line").getByText("pinned").count()) === 0, "the source was rolled back");
   });
 }
 
 async function screens(page) {
   for (const width of WIDTHS) {
-    await check(`nothing is wider than ${width} pixels`, async () => {
+    await check(`the pages fit into a width of ${width} pixels`, async () => {
       await page.setViewportSize({ width, height: 900 });
       for (const [view, go] of [["overview", overview], ["source", (page) => openSource(page, "app")]]) {
         await go(page);

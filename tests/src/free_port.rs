@@ -1,4 +1,4 @@
-//! Free TCP ports for servers that cannot choose one.
+//! Free TCP ports for servers that cannot choose a port themselves.
 
 use std::net::TcpListener;
 

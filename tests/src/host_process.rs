@@ -71,8 +71,7 @@ impl TestHost {
         fs::rename(new, self.path(name)).unwrap();
     }
 
-    /// Waits until a file has this content. The file is read without coordination with its writer,
-    /// as other programs read it.
+    /// Waits until a file has this content. Reads the file without a lock, as other programs do.
     pub fn wait_for_file(&self, name: &str, content: &str) {
         let path = self.path(name);
         let read = || fs::read_to_string(&path);
@@ -84,7 +83,7 @@ impl TestHost {
     #[must_use]
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = self.command_for(program());
-        // Hints in messages name the program as it was called.
+        // Hints in error messages name the program as `argv[0]` does.
         command.arg0("host").args(arguments);
         command
     }
@@ -97,7 +96,7 @@ impl TestHost {
             .env("XDG_STATE_HOME", self.directory.path().join("xdg-state"))
             .env_remove("STATE_DIRECTORY")
             .env_remove("RUST_LOG")
-            // Many containers set this. Messages must stay one line nevertheless.
+            // Many containers set this variable. Error messages must not contain a backtrace nevertheless.
             .env("RUST_BACKTRACE", "1")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -139,7 +138,7 @@ impl TestHost {
     ///
     /// # Panics
     ///
-    /// If the permission is missing and `REQUIRE_SERVERS=1` is set.
+    /// If this process may not create a mount namespace and `REQUIRE_SERVERS=1` is set.
     #[must_use]
     pub fn finish_with_hosts(&self, hosts: &str, arguments: &[&str]) -> Option<Finished> {
         let mut unshare = Command::new("unshare");
@@ -218,7 +217,8 @@ impl Finished {
         String::from_utf8(self.stdout.clone()).unwrap()
     }
 
-    /// Returns the exit status and standard error, and asserts that the latter is one line.
+    /// Returns the exit status and standard error. Asserts that standard output is empty, and that
+    /// standard error contains neither a panic message nor a backtrace.
     #[must_use]
     pub fn status_and_error(&self) -> (Option<i32>, &str) {
         assert!(self.stdout.is_empty(), "{self:?}");
@@ -294,7 +294,7 @@ impl Running {
         serde_json::from_str(&self.line()).unwrap()
     }
 
-    /// Waits for a line with this event and returns it.
+    /// Waits for a line on stdout with this event and returns it. Skips other lines.
     pub fn wait_for_event(&mut self, event: &str) -> Value {
         loop {
             let line = self.event();
@@ -304,7 +304,7 @@ impl Running {
         }
     }
 
-    /// Waits for this value and returns its line. Skips other values.
+    /// Waits for a line on stdout that publishes this value and returns it. Skips other lines.
     pub fn wait_for_value(&mut self, content: &str) -> Value {
         loop {
             let line = self.event();
@@ -326,7 +326,7 @@ impl Running {
         self.stderr.lock().unwrap().clone()
     }
 
-    /// Returns whether a printed line has not been read yet.
+    /// Reads the next line on stdout if there is one, without waiting. Returns whether there was one.
     pub fn has_line(&mut self) -> bool {
         match self.lines.try_recv() {
             Ok(line) => {
@@ -343,7 +343,7 @@ impl Running {
         self.lines.iter().map(text).collect()
     }
 
-    /// Returns the process id.
+    /// Returns the process ID.
     #[must_use]
     pub fn id(&self) -> u32 {
         self.child.id()
@@ -452,8 +452,8 @@ impl Drop for Running {
     }
 }
 
-/// Returns the CPU time of a process that has exited and has not been waited for, and of its child
-/// processes. Returns `None` if it is still running.
+/// Returns the CPU time of a zombie process and of its reaped child processes. Returns `None` if the
+/// process is still running.
 fn cpu_time_of_zombie(process: u32) -> Option<Duration> {
     /// Duration of a clock tick (`USER_HZ`), which is the same on all supported systems.
     const CLOCK_TICK: Duration = Duration::from_millis(10);

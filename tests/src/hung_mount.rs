@@ -1,4 +1,4 @@
-//! File system that never answers, for tests of hung servers.
+//! File system that never answers, such as a network file system whose server hangs.
 
 use crate::requirements::skip;
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
@@ -8,13 +8,14 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// FUSE mount whose server never reads a request: each access to it blocks until the mount is dropped.
+/// FUSE mount whose server never reads a request: each access to a file below the mount blocks.
 ///
-/// Accesses that are blocked at that time return an error. Only `SIGKILL` ends a blocked process before.
+/// Dropping this value ends blocked accesses with an error. Until then, only `SIGKILL` ends a process with a blocked
+/// access.
 #[derive(Debug)]
 pub struct HungMount {
     directory: PathBuf,
-    /// Connection to the kernel. Closing it ends all blocked accesses.
+    /// `/dev/fuse` connection to the kernel. Closing it ends all blocked accesses.
     server: Option<File>,
 }
 
@@ -53,7 +54,7 @@ impl HungMount {
 impl Drop for HungMount {
     fn drop(&mut self) {
         drop(self.server.take());
-        // Later accesses find the directory below the mount again.
+        // After the unmount, accesses reach the directory under the mount again.
         let _ = unmount(&self.directory, UnmountFlags::DETACH);
     }
 }

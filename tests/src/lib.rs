@@ -1,4 +1,4 @@
-//! Harness for the end-to-end tests: runs the host in a temporary directory, beside real servers.
+//! Harness for the end-to-end tests: runs the host in a temporary directory, with real and with hostile servers.
 //!
 //! Each wait polls an observable condition and fails after [`WAIT_TIMEOUT`]. No test sleeps for a fixed
 //! time to reach a state.

@@ -15,7 +15,7 @@ use std::{
 };
 use tempfile::TempDir;
 
-/// Path of the module in Debian's packages.
+/// Path of the module nchan in Debian's package.
 const NCHAN: &str = "/usr/lib/nginx/modules/ngx_nchan_module.so";
 
 /// nginx server for a directory of files and one event channel. It is killed on drop.
@@ -32,7 +32,7 @@ impl Nginx {
     ///
     /// # Panics
     ///
-    /// If one of them is missing and `REQUIRE_SERVERS=1` is set.
+    /// If `nginx` or `nchan` is missing and `REQUIRE_SERVERS=1` is set.
     #[must_use]
     pub fn start() -> Option<Self> {
         Self::start_with(None, "")
@@ -150,8 +150,8 @@ impl Nginx {
         log.lines().map(Into::into).collect()
     }
 
-    /// Returns the connection log, one line for each request: `connection protocol encoding
-    /// client`.
+    /// Returns the connection log, one line for each request: number of the connection, HTTP version,
+    /// content encoding, and subject of the client certificate.
     #[must_use]
     pub fn arrivals(&self) -> Vec<String> {
         let log = fs::read_to_string(self.directory.path().join("arrivals.log"));

@@ -2,8 +2,8 @@
 
 use std::{env, path::PathBuf};
 
-/// Returns the directory of the package `e2e`. It is read at run time, because checkouts in
-/// different directories may share one target directory.
+/// Returns the directory of the package `e2e`, which cargo passes at run time. A path that is compiled
+/// in would be wrong if checkouts in different directories share one target directory.
 ///
 /// # Panics
 ///

@@ -1,4 +1,4 @@
-//! Programs and permissions that a test requires. A test that lacks one is skipped.
+//! Programs and permissions that a test requires. If one is missing, the test is skipped.
 
 use std::{env, path::PathBuf};
 

@@ -1,4 +1,4 @@
-//! Test components written as WebAssembly text, which no compiler would produce.
+//! Test components written as WebAssembly text, for code that no compiler would produce.
 
 use crate::paths::{guest_target, package};
 use std::{
@@ -28,7 +28,7 @@ pub fn text_guest(name: &str) -> PathBuf {
     let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{name}.wat: {error}"));
     let folder = guest_target().join("text");
     fs::create_dir_all(&folder).unwrap();
-    // Concurrent tests use the same file: it is written atomically.
+    // Concurrent tests write and read the same file, so each write is an atomic rename.
     let new = tempfile::NamedTempFile::new_in(&folder).unwrap();
     fs::write(&new, component(&text)).unwrap();
     let component = folder.join(format!("{name}.wasm"));
@@ -75,7 +75,7 @@ pub fn with_section(mut component: Vec<u8>, name: &str, content: &[u8]) -> Vec<u
     component
 }
 
-/// Nests the component `inner` in `component` and adds an instance of it.
+/// Nests the component `inner` in `component` and instantiates it there.
 ///
 /// # Panics
 ///

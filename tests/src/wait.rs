@@ -11,7 +11,7 @@ pub const WAIT_TIMEOUT: Duration = Duration::from_secs(30);
 /// Interval between two checks of the condition.
 const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
-/// Waits until the condition is true. `what` names it in the panic message.
+/// Waits until the condition is true. `what` names the condition in the panic message.
 ///
 /// # Panics
 ///
@@ -20,7 +20,7 @@ pub fn wait_until(what: &str, is_so: impl FnMut() -> bool) {
     wait_until_or(|| what.to_owned(), is_so);
 }
 
-/// Like [`wait_until`], with a description that is made when the wait fails.
+/// Like [`wait_until`], with a description that is only computed when the wait fails.
 pub(crate) fn wait_until_or(describe: impl Fn() -> String, mut is_so: impl FnMut() -> bool) {
     let start = Instant::now();
     while !is_so() {

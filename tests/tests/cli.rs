@@ -52,7 +52,7 @@ e2e::cases! {
     }
 }
 
-/// Runs a file with this content as a plugin.
+/// Asserts that a file with this content is rejected as a plugin for this reason.
 fn assert_plugin_rejected(content: &[u8], reason: &str) {
     let t = TestHost::new();
     t.write("plugin.wasm", content);
@@ -144,7 +144,7 @@ fn stdout_contains_only_values() {
 fn closed_stdout_ends_host_silently() {
     let t = TestHost::new();
     t.write("app.toml", "a = 1");
-    // `head` exits after the first line; the host writes no second line.
+    // `head` exits after the first line. The host must exit although it has no second line to write.
     let script = format!(
         "{} run --plugin file --set path=app.toml --format raw --log-level warn | head -n 1",
         e2e::program().display()
@@ -196,7 +196,7 @@ fn inspect_shows_settings_and_access() {
     ] {
         assert!(text.contains(expected), "{expected}: {text}");
     }
-    assert!(!text.contains("wasi:http"), "it imports only what it uses: {text}");
+    assert!(!text.contains("wasi:http"), "the plugin `file` does not import HTTP: {text}");
     let json = t.finish(&["inspect", "kvs", "--json"]);
     let json: Value = serde_json::from_slice(&json.stdout).unwrap();
     assert_eq!(json["world"], "realtime-source");
@@ -255,7 +255,7 @@ fn compiled_plugin_cache_is_private() {
     bytes[middle] ^= 1;
     std::fs::write(&entry, &bytes).unwrap();
     start();
-    assert_ne!(std::fs::read(&entry).unwrap(), bytes, "it was compiled anew");
+    assert_ne!(std::fs::read(&entry).unwrap(), bytes, "the corrupt entry is replaced");
     std::fs::write(&entry, b"short").unwrap();
     start();
     assert_eq!(entries().len(), 1);

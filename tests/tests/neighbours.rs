@@ -27,7 +27,7 @@ const GOOD_SOURCES: usize = 3;
 /// all CPUs.
 fn run_alone(test: impl Future<Output = ()>) {
     static RUNNING: Mutex<()> = Mutex::new(());
-    // A failed test does not affect the others.
+    // A failed test poisons the mutex. The other tests must run nevertheless.
     let _running = RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
     let tokio = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     tokio.block_on(test);
@@ -35,7 +35,7 @@ fn run_alone(test: impl Future<Output = ()>) {
 
 fn runtime() -> PluginHost {
     let cache = Cache::at(plugin_cache());
-    // A high CPU limit keeps the attack running: it is not interrupted and not quarantined.
+    // With a high CPU limit, the host neither interrupts nor quarantines the hostile source.
     let limits = Limits { call_cpu: Duration::from_secs(60), ..Limits::default() };
     PluginHost::builder().cache(cache).limits(limits).build().unwrap()
 }
@@ -189,7 +189,7 @@ e2e::cases! {
     }
 }
 
-/// More computing guests run than the machine has CPUs.
+/// Eight further sources compute without end during the attack.
 #[test]
 fn many_hostile_sources_do_not_starve_others() {
     run_alone(attack_beside_many_loops());

@@ -18,7 +18,7 @@ pub(crate) fn run(release: bool) -> Result<()> {
     add_wasm_target()?;
     println!("building the host and its plugins (a few minutes the first time) …");
     let profile = if release { "release" } else { "dev" };
-    // The features of the whole workspace, so that `cargo xtask test` reuses this build.
+    // Builds with the features of the whole workspace, so that `cargo xtask test` reuses the build.
     cargo(".")
         .args(["build", "--workspace", "--bin", "host", "--locked", "--profile", profile])
         .run()?;

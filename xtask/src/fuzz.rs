@@ -1,6 +1,6 @@
 //! `cargo xtask fuzz`: runs the fuzz targets with the stable compiler, without cargo-fuzz.
 //!
-//! Like cargo-fuzz, it builds the targets with libFuzzer and coverage instrumentation. It uses no
+//! Like cargo-fuzz, this task builds the targets with libFuzzer and coverage instrumentation. It uses no
 //! sanitizers, because they require a nightly compiler and the fuzzed code has hardly any unsafe
 //! code. New corpus entries and findings are saved in the target directory; `fuzz/corpus` has the
 //! seed inputs.
@@ -120,8 +120,8 @@ impl Fuzzer {
         Tool::new(self.programs.join(target))
     }
 
-    /// Runs a target until the limit in `end`, an argument of libFuzzer. Returns false if it
-    /// failed.
+    /// Runs a target until the limit in `end`, an argument of libFuzzer. Returns `false` if the
+    /// target failed.
     fn fuzz(&self, target: &str, end: &str) -> Result<bool> {
         let [corpus, findings] = ["corpus", "findings"].map(|it| self.folder.join(it).join(target));
         for folder in [&corpus, &findings] {

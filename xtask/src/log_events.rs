@@ -24,7 +24,7 @@ const SOURCE_EVENT_MACRO: &str = "log_event";
 const FORWARDED_TEXT: [(&str, &str); 3] = [
     ("{text}", "log line of a plugin"),
     ("{line}", "output line of a command"),
-    // Call that writes the events of `SOURCE_EVENT_MACRO`.
+    // Phrase of the call that writes all events of `SOURCE_EVENT_MACRO`. The document lists those events instead.
     ("{phrase}", ""),
 ];
 
@@ -35,8 +35,8 @@ Each event has a fixed phrase and structured fields. `--log-format json` writes 
 format writes them after the phrase. Targets begin with `reloader_` and the name of the crate; `RUST_LOG` selects
 them, for example `RUST_LOG=reloader_server=debug`.
 
-An event with several levels has the lower one if it repeats, if its failure is flapping, or above a rate limit. The
-events in italics are text of another program.
+If several levels are listed, an event has the lowest level when it repeats, when its failure is flapping, or when it
+exceeds a rate limit. Events in italics forward the text of another program.
 
 Fields that many events have:
 
@@ -136,7 +136,7 @@ struct Events<'a> {
 
 impl<'ast> Visit<'ast> for Events<'_> {
     fn visit_item_mod(&mut self, module: &'ast syn::ItemMod) {
-        // Test modules log nothing that an operator sees.
+        // An operator never sees the log of a test module.
         if module.ident != "tests" {
             syn::visit::visit_item_mod(self, module);
         }

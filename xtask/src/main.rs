@@ -73,9 +73,9 @@ enum Task {
         from: u64,
     },
     /// Run the host for a long time with sources and sinks of all kinds, inject random faults, and check that no
-    /// change is lost, no revision falls, and memory, threads and open files do not grow
+    /// change is lost, revisions never decrease, and memory, threads and open files do not grow
     ///
-    /// Uses Redis if it is installed. As root, also tests a full disk and a file system that does not answer.
+    /// Uses Redis if it is installed. If run as root, also tests a full disk and a file system that does not answer.
     Soak(soak::Arguments),
     /// Run all tests: host, SDK, plugins, end-to-end
     Test {
@@ -102,7 +102,7 @@ fn main() -> Result<()> {
 fn bench(name: Option<&str>) -> Result<()> {
     add_wasm_target()?;
     let chosen = match name {
-        // Earlier name of the benchmark.
+        // Earlier name of the benchmark `run_config`.
         Some("machine") => vec!["--bench", "run_config"],
         Some(name) => vec!["--bench", name],
         None => vec!["--benches"],

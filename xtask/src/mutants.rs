@@ -4,7 +4,7 @@ use crate::run_program::{cargo, root, target_directory};
 use anyhow::{Context, Result};
 use std::process::{Command, Stdio};
 
-/// Number of simulations for each mutant. Unit tests detect most mutants earlier.
+/// Number of simulations for each mutant. A small number suffices, since the unit tests detect most mutants.
 const SIMULATIONS: &str = "2000";
 /// Time limit of the tests of a mutant, in seconds: some mutants loop forever.
 const TEST_TIMEOUT: &str = "60";

@@ -19,8 +19,8 @@ pub(crate) struct Tool(Command);
 pub(crate) fn cargo(folder: &str) -> Tool {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(root().join(folder));
-    // Variables of the outer cargo describe this package. If they were inherited, build scripts
-    // that depend on them would run again.
+    // These variables of the outer cargo describe the package `xtask`. If the command inherited them, build
+    // scripts that depend on them would run again.
     for (name, _) in env::vars_os() {
         let text = name.to_string_lossy();
         if text.starts_with("CARGO_PKG_") || text.starts_with("CARGO_MANIFEST_") {
@@ -51,7 +51,7 @@ impl Tool {
     }
 
     pub(crate) fn run(mut self) -> Result<()> {
-        // The debug output of a command also lists its environment.
+        // Not `{:?}` of the command, which would also print its environment.
         let words = iter::once(self.0.get_program()).chain(self.0.get_args());
         let words: Vec<_> = words.map(OsStr::to_string_lossy).collect();
         let shown = words.join(" ");

@@ -9,15 +9,16 @@ use std::{
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
-    /// Duration of the test, such as `60s`, `30m` or `1h`, to which a start and a convergence of at most three
-    /// minutes are added
+    /// Duration of the fault injection and of the following phase without faults, such as `60s`, `30m` or `1h`. In
+    /// addition, the test waits up to 1 minute at the start for the first deliveries, and up to 2 minutes after the
+    /// fault injection for the last deliveries
     #[arg(long, default_value = "1h", value_parser = parse_duration)]
     duration: Duration,
-    /// Seed of the faults. Default: random
+    /// Seed of the faults. Default: the current time
     #[arg(long)]
     seed: Option<u64>,
-    /// Test a build with optimisations, for figures of memory and time. The development build is the default since it
-    /// also checks debug assertions and integer overflows
+    /// Test a build with optimisations, to measure memory and time. The default is a development build, which also
+    /// checks debug assertions and integer overflows
     #[arg(long)]
     release: bool,
 }
@@ -25,7 +26,7 @@ pub(crate) struct Arguments {
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     add_wasm_target()?;
     let profile = if arguments.release { "release" } else { "dev" };
-    // The features of the whole workspace, so that other tasks reuse this build.
+    // Builds with the features of the whole workspace, so that other tasks reuse the build.
     cargo(".")
         .args(["build", "--workspace", "--bin", "e2e-host", "--bin", "e2e-soak", "--locked"])
         .args(["--profile", profile])

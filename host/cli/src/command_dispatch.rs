@@ -27,7 +27,7 @@ pub fn main() -> ExitCode {
     set_program_name();
     let cli = Cli::from_command_line();
     cli.command.disable_core_dumps();
-    // The kernel drops the signals that process 1 does not handle, such as that of Ctrl-C.
+    // The kernel drops the signals that process 1 does not handle, such as SIGINT of Ctrl-C.
     if process::pid1::is_needed() {
         return run_as_pid1();
     }
@@ -37,7 +37,7 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// Takes the name of the program from `argv[0]`, so that hints show commands that exist under this name.
+/// Takes the name of the program from `argv[0]`, so that hints show the name under which the program was called.
 fn set_program_name() {
     let called = std::env::args_os().next().unwrap_or_default();
     if let Some(name) = Path::new(&called).file_name() {
@@ -49,7 +49,7 @@ fn set_program_name() {
 fn run_as_pid1() -> ExitCode {
     let Some(program) = program_path() else { return ExitCode::FAILURE };
     let mut arguments = std::env::args_os();
-    // The host takes its name in messages from `argv[0]`, so the child gets that of this process.
+    // The child takes the program name in its messages from `argv[0]`, so it gets the `argv[0]` of this process.
     let arg0 = arguments.next();
     match process::pid1::run(&program, arg0.as_deref(), arguments) {
         Ok(exit) => ExitCode::from(exit.code),
@@ -117,7 +117,7 @@ fn on_tokio(command: impl Future<Output = Result<(), CliError>>) -> Result<(), C
         .map_err(|error| CliError::Runtime(format!("cannot start the async runtime: {error}")))?;
     let result = runtime.block_on(command);
     // The runtime is leaked. A normal shutdown would wait for blocking reads, which may hang on a network file
-    // system, and a background shutdown would panic threads that still use the timers of the runtime.
+    // system. After a background shutdown, threads that still use the timers of the runtime would panic.
     std::mem::forget(runtime);
     result
 }

@@ -60,7 +60,7 @@ pub(crate) enum Command {
     Plugins(PluginsArgs),
     /// Print a shell completion script
     Completions {
-        /// Shell
+        /// Shell that runs the script
         shell: clap_complete::Shell,
     },
     /// Compile the component on standard input (internal: the other commands run this in a child process)
@@ -97,7 +97,7 @@ impl Cli {
     }
 }
 
-/// Replaces the help text of `--limit` for the command whose long help ends with the list of the limits.
+/// Replaces the help text of `--limit` of `run`, whose long help ends with the list of all limits.
 fn list_limits_below(argument: clap::Arg) -> clap::Arg {
     argument
         .help("Resource limit of the plugin; repeatable; `--help` lists all limits")
@@ -127,6 +127,7 @@ const EXAMPLES: [(&str, &str); 8] = [
 
 const EXIT_STATUS: &str = "\
 Exit status: 0 on success, 1 on a runtime error, 2 on invalid arguments or configuration.
-`run --config` returns the exit status of `[command]`.
-While no command runs, it returns 2 if all sources have ended, or one that `[command]` requires.
-A source ends if it cannot work with its configuration.";
+`run --config` exits with the exit status of `[command]`.
+While no command is running, `run --config` exits with status 2 as soon as all sources, or one
+source that `[command]` requires, have ended. A source ends if it cannot work with its
+configuration.";

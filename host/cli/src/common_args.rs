@@ -6,7 +6,7 @@ use reloader_app::{LogFormat, LogLevel};
 /// Arguments of all commands.
 #[derive(Debug, Args)]
 pub(crate) struct CommonArgs {
-    /// Level of the log on stderr [default: info]; `RUST_LOG` sets levels in more detail
+    /// Level of the log on stderr [default: info]; overridden by `RUST_LOG`, which can set a level for each module
     #[arg(long, global = true, value_enum, value_name = "LEVEL")]
     pub(crate) log_level: Option<LogLevel>,
     /// Format of the log [default: text]

@@ -1,14 +1,15 @@
-//! Core dumps of the host are off, since they would contain secrets.
+//! Disables core dumps of the host, since they would contain secrets.
 
 use crate::command_line::Command;
 
 impl Command {
-    /// Disables core dumps of this process, and access of other processes of the same user to its memory, unless an
-    /// argument enables them. Child processes are not affected: executing a program resets this.
+    /// Disables core dumps of this process, and access of other processes of the same user to its memory, unless
+    /// `--enable-core-dumps` is given. Child processes are not affected: `execve` enables both again.
     pub(crate) fn disable_core_dumps(&self) {
         let is_kept = match self {
             Self::Run(run) => run.enables_core_dumps(),
-            // Has no secrets, and writes to its own files in `/proc`, which would belong to root.
+            // The compiler process has no secrets. It writes to its own files in `/proc`, which belong to root while
+            // core dumps are disabled.
             Self::Compile { .. } => true,
             _ => false,
         };

@@ -9,10 +9,10 @@ use std::io::{IsTerminal, Write as _, stderr, stdout};
 
 #[derive(Debug, Args)]
 pub(crate) struct TokenArgs {
-    /// Name of the token, for the configuration
+    /// Name of the token in the configuration
     #[arg(value_name = "NAME")]
     name: String,
-    /// Permissions
+    /// Permissions of the token
     #[arg(long, value_enum, default_value_t)]
     scope: Scope,
     /// Source that the token may access; repeatable [default: all sources]
@@ -21,8 +21,8 @@ pub(crate) struct TokenArgs {
 }
 
 impl TokenArgs {
-    /// Prints the token to standard output and the configuration to standard error, with an empty line between them
-    /// if both are terminals.
+    /// Prints the token to standard output and the configuration to standard error. If both are terminals, prints an
+    /// empty line between the token and the configuration.
     pub(crate) fn execute(self) -> Result<(), CliError> {
         let mut bytes = [0_u8; 32];
         getrandom::fill(&mut bytes).map_err(CliError::runtime)?;

@@ -26,7 +26,7 @@ pub(crate) struct GrantArgs {
 }
 
 impl GrantArgs {
-    /// Returns the grants as the plugin runtime expects them.
+    /// Returns the grants in the type of the plugin runtime.
     pub(crate) fn permission(&self) -> Permission {
         let grants = [&self.allow_connect, &self.allow_http, &self.allow_read, &self.allow_env];
         Permission {
@@ -61,7 +61,7 @@ pub(crate) struct LimitArgs {
 }
 
 impl LimitArgs {
-    /// Returns the default limits, with the changes of the arguments.
+    /// Returns the default limits, changed by the `--limit` arguments.
     pub(crate) fn limits(&self) -> Result<Limits, LimitError> {
         let mut limits = Limits::default();
         for (name, value) in &self.limits {
@@ -71,7 +71,7 @@ impl LimitArgs {
     }
 }
 
-/// Parses and validates a limit, so that an error of clap names the argument.
+/// Parses and validates the value of `--limit`. clap adds the name of the argument to the error.
 fn limit(text: &str) -> Result<(String, String), String> {
     let (name, value) = text.split_once('=').ok_or("expected NAME=VALUE, e.g. `memory=32MiB`")?;
     Limits::default().set(name, value).map_err(|error| error.to_string())?;

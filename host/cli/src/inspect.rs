@@ -22,8 +22,8 @@ pub(crate) struct InspectArgs {
     /// Name of a bundled plugin, or path of a component
     #[arg(value_name = "NAME|PATH.wasm")]
     plugin: String,
-    /// Setting of the plugin; repeatable. The output then also lists the accesses that the settings require, and
-    /// whether they are granted
+    /// Setting of the plugin; repeatable. With settings, the output also lists the accesses that the settings
+    /// require, and whether each access is granted
     #[arg(long = "set", value_name = "KEY=VALUE")]
     settings: Vec<String>,
     #[command(flatten)]
@@ -69,7 +69,7 @@ fn settings(plugin: &Plugin) -> Vec<(&String, &Value, bool)> {
     settings
 }
 
-/// Describes the access that the value of a setting implies; `None` if it implies none.
+/// Describes the access that a setting grants to its value; `None` if the setting grants no access.
 fn implied_access(place: &Place<'_>) -> Option<String> {
     if let Some(schemes) = place.schemes() {
         let urls: Vec<_> = schemes.iter().map(|(scheme, _)| format!("{scheme}://")).collect();
@@ -131,7 +131,7 @@ fn as_text(plugin: &Plugin, decision: Option<Decision>) -> String {
     if let Some(decision) = &decision {
         write_decision(&mut out, decision);
     }
-    // Each Rust program imports these interfaces. Their implementations provide no data.
+    // Each Rust program imports the interfaces of `wasi:cli`, so the output has one line for all of them.
     let (empty, imports): (Vec<_>, Vec<_>) =
         world.imports.iter().partition(|import| import.starts_with("wasi:cli/"));
     out.push_str("\nimports\n");

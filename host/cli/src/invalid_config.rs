@@ -10,7 +10,7 @@ pub(crate) fn invalid_config(error: &ConfigError) -> CliError {
         return CliError::usage(error);
     }
     let styled = std::env::var_os("NO_COLOR").is_none();
-    // The text is sanitised already and contains colours, so it is written as it is.
+    // `render` has sanitised the text. Sanitising it again would remove the colours.
     let _ = writeln!(stderr().lock(), "{}", error.render(styled));
     CliError::Reported(2)
 }

@@ -19,7 +19,7 @@ const RESERVED_LOG_LINES: usize = 6;
 /// Upper bound of the rows of the table.
 const MAX_ROWS: usize = 40;
 
-/// Lines at the bottom of a terminal, with the log above them. Clones share the terminal.
+/// Status table in the last lines of a terminal. The log appears above the table. Clones share the terminal.
 #[derive(Debug, Clone)]
 pub(crate) struct StatusTable(MultiProgress);
 
@@ -62,7 +62,7 @@ fn plain() -> ProgressStyle {
     ProgressStyle::default_spinner()
 }
 
-/// Writer of the log, which appears above the table.
+/// Writes the log above the table.
 impl Write for StatusTable {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let text = String::from_utf8_lossy(bytes);
@@ -75,8 +75,8 @@ impl Write for StatusTable {
     }
 }
 
-/// Returns the lines of the table: a header, one row for each source, those with problems first, and the number of
-/// omitted sources.
+/// Returns the lines of the table: a header, at most `rows` sources, and the number of omitted sources. Sources that
+/// need attention come first.
 fn table(sources: &[SourceStatus], rows: usize, width: usize, now: Timestamp) -> Vec<String> {
     let mut order: Vec<_> = sources.iter().collect();
     order.sort_by_key(|source| (!needs_attention(source), &source.name));

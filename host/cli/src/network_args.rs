@@ -12,8 +12,8 @@ use tokio::task::spawn_blocking;
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Network")]
 pub(crate) struct NetworkArgs {
-    /// Allow host names to resolve to this address, to addresses in this network, or to any private address;
-    /// repeatable [default: public addresses; for `localhost`, loopback addresses]
+    /// Allow host names to resolve to this address, to addresses in this network, or (`private`) to any private
+    /// address; repeatable [default: public addresses; for `localhost`, loopback addresses]
     #[arg(long = "allow-address", value_name = "ADDRESS|CIDR|private")]
     allowed: Vec<AddressRange>,
     /// CA certificates to trust instead of the system's (PEM)
@@ -25,7 +25,7 @@ pub(crate) struct NetworkArgs {
     /// Private key of `--tls-cert` (PEM)
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     tls_key: Option<PathBuf>,
-    /// Server name to verify in certificates, instead of the name in the settings
+    /// Server name to verify in the server's certificate, instead of the host name in the settings
     #[arg(long, value_name = "NAME")]
     tls_server_name: Option<String>,
 }

@@ -50,7 +50,7 @@ use url::Url;
 
 /// Time limit of one export request.
 const EXPORT_TIMEOUT: Duration = Duration::from_secs(10);
-/// Upper bound of a response of the collector.
+/// Upper bound of a response body of the collector, in bytes.
 const MAX_RESPONSE_BYTES: usize = 1 << 20;
 
 /// Returns `true` if the environment names a collector for a signal (`TRACES` or `METRICS`).
@@ -130,11 +130,11 @@ impl Drop for Metrics {
     }
 }
 
-/// Upper bound of the failure counters of a source: 2 roles with 5 kinds each.
+/// Upper bound of the failure counters of a source: 2 roles (read, watch) with 5 kinds of failure each.
 const MAX_FAILURE_SERIES_PER_SOURCE: usize = 10;
-/// Ratio of the cardinality limit to the present number of sources or sinks, since reloads can add more.
+/// Ratio of the cardinality limit to the number of sources or sinks at the start. A reload can add more of them.
 const CARDINALITY_HEADROOM: usize = 4;
-/// Lower bound of the cardinality limit. It is the default of OpenTelemetry.
+/// Lower bound of the cardinality limit: the default of OpenTelemetry.
 const MIN_CARDINALITY_LIMIT: usize = 2_000;
 
 fn provider(handle: &Handle) -> Result<SdkMeterProvider, String> {
@@ -169,7 +169,7 @@ fn resource() -> Resource {
     builder.with_attribute(KeyValue::new("service.version", env!("CARGO_PKG_VERSION"))).build()
 }
 
-/// Registers the metrics of sources and sinks that `/metrics` has, too. A histogram is exported as two counters:
+/// Registers the metrics of sources and sinks that `/metrics` also exports. A histogram is exported as two counters:
 /// `….count` and `….sum`.
 fn register_instruments(meter: &Meter, handle: &Handle) {
     let sources = Arc::new(SnapshotCache { handle: handle.clone(), cached: Mutex::default() });
@@ -265,10 +265,10 @@ fn name_of(source: &SourceCounts) -> KeyValue {
 /// may block.
 #[derive(Debug)]
 struct Sender {
-    /// Runtime of the requests; `None` only during the drop.
+    /// Runtime of the requests; `None` only while the sender is dropped.
     runtime: Option<Runtime>,
     ca: Option<PathBuf>,
-    /// `true` if the last export failed and the failure is logged.
+    /// `true` if the last export failed. Only the first of consecutive failures is logged.
     has_failed: AtomicBool,
 }
 

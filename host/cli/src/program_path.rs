@@ -1,4 +1,4 @@
-//! Path of this program, to start it again: as child of PID 1, and to compile plugins.
+//! Path of this program, to start it again as the child of PID 1 or as the compiler process.
 
 use std::path::PathBuf;
 

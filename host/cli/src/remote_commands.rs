@@ -84,13 +84,13 @@ impl HostArgs {
     }
 }
 
-/// Converts an error of the client, and adds the next step on the command line.
+/// Converts an error of the API client, and adds a hint for the user of the command line.
 fn client_error(error: ClientError) -> CliError {
     match error {
         ClientError::InvalidAddress { .. } | ClientError::InvalidToken => CliError::usage(error),
         ClientError::SocketUnavailable { .. } => CliError::Runtime(format!(
-            "{error}\nhint: check that the host is running with this configuration; if it is a service with another \
-             state directory, set `path` in `[state]`, or `STATE_DIRECTORY` to the value of the service"
+            "{error}\nhint: check that the host is running with this configuration; if the host is a service with \
+             another state directory, set `path` in `[state]`, or `STATE_DIRECTORY` to the value of the service"
         )),
         ClientError::ErrorResponse { status: 401, detail }
             if detail.starts_with("authentication required") =>
@@ -128,7 +128,7 @@ async fn source_result<T>(
     Err(client_error(error))
 }
 
-/// Upper bound of the sources that an error lists.
+/// Maximum number of sources that an error lists.
 const MAX_LISTED_SOURCES: usize = 20;
 
 #[derive(Debug, Args)]
@@ -236,8 +236,8 @@ impl GetArgs {
 pub(crate) struct WatchArgs {
     /// Name of the source
     source: String,
-    /// `json`: one JSON object per line, as in `run`; `raw`: only the content, followed by a newline unless it ends
-    /// with one
+    /// `json`: one JSON object per line, as `run` prints it; `raw`: only the content, followed by a newline unless the
+    /// content ends with one
     #[arg(long, value_enum, default_value = "json")]
     format: FormatArg,
     #[command(flatten)]
@@ -251,13 +251,13 @@ impl WatchArgs {
         tokio::select! {
             ended = print_each(&client, &self.source, self.format.into()) => ended,
             () = stop.wait() => Ok(()),
-            // The reader of the pipe is done, as in `host watch … | head -n 1`.
+            // The reader of the pipe has exited, as in `host watch … | head -n 1`.
             () = stdout_closed() => Ok(()),
         }
     }
 }
 
-/// Prints the current value and each new value, until the host rejects the request or standard output is closed.
+/// Prints the current value and each new value, until a request fails or standard output is closed.
 async fn print_each(client: &Client, source: &str, format: Format) -> Result<(), CliError> {
     let mut watch = client.watch(source);
     loop {
@@ -270,10 +270,10 @@ async fn print_each(client: &Client, source: &str, format: Format) -> Result<(),
                 ..SourceState::default()
             },
         };
-        // A new printer always prints its first value. The client returns new values only, so each value gets a new
-        // printer.
+        // A printer skips a revision that is not higher than the previous one. The client has already skipped equal
+        // values, so each value gets a new printer, which prints any revision.
         let mut printer = Stdout::new(SourceName::new(source), format);
-        // A full pipe blocks this thread and no other task.
+        // A full pipe blocks only the thread of this closure, not the async tasks.
         let written = spawn_blocking(move || {
             let mut out = BufWriter::new(io::stdout().lock());
             printer.write(state, &mut out).and_then(|()| out.flush())
@@ -285,7 +285,7 @@ async fn print_each(client: &Client, source: &str, format: Format) -> Result<(),
     }
 }
 
-/// Converts a value of the client into the state that the printer expects.
+/// Converts a value of the API client to the state that the printer takes.
 fn state(value: Value) -> SourceState {
     let snapshot = Snapshot {
         content: value.content,
@@ -400,8 +400,8 @@ async fn print_rejected(client: &Client, source: &str, json: bool) -> Result<(),
 pub(crate) struct RollbackArgs {
     /// Name of the source
     source: String,
-    /// Revision to roll back to [default: the newest one that is older than the current one (if the source is pinned:
-    /// than the pinned one) and has another value]
+    /// Revision to roll back to [default: the newest revision with a different value that is older than the current
+    /// revision, or than the pinned revision if the source is pinned]
     #[arg(long, value_name = "REVISION")]
     to: Option<u64>,
     #[command(flatten)]

@@ -1,4 +1,4 @@
-//! Command `host run --config`: runs a configuration until a stop request or the end of its command.
+//! Command `host run --config`: runs a configuration until a stop request or the exit of `[command]`.
 
 use crate::{
     cli_error::CliError,
@@ -23,11 +23,11 @@ use tokio::{
 };
 use tracing::warn;
 
-/// Time for the export of the last metrics and traces and for the last log events, at the end of the program.
+/// Time limit for exporting the last metrics and traces and writing the last log events before the program exits.
 const FLUSH_LIMIT: Duration = Duration::from_secs(1);
 
-/// Returns the live status table below the log, if stderr is a terminal on which neither values nor the output of a
-/// command are printed.
+/// Returns the live status table, if stderr is a terminal that shows a text log but no values and no output of
+/// `[command]`.
 pub(crate) fn status_table(common: &CommonArgs, config: &Config) -> Option<StatusTable> {
     let is_text = common.log_format.or(config.log.format) != Some(LogFormat::Json);
     let is_off = common.log_level.or(config.log.level) == Some(LogLevel::Off);
@@ -36,8 +36,8 @@ pub(crate) fn status_table(common: &CommonArgs, config: &Config) -> Option<Statu
     (is_text && !is_off && has_terminal && !prints_values).then(StatusTable::new)
 }
 
-/// Runs `host run --config`: prepares the sources, starts the server, and runs until a stop request or the end of the
-/// command.
+/// Runs `host run --config`: prepares the sources, starts the API server, and runs until a stop request or the exit of
+/// `[command]`.
 pub(crate) async fn run(
     config: Config,
     status_table: Option<StatusTable>,
@@ -58,7 +58,7 @@ pub(crate) async fn run(
     };
     let app = tokio::select! {
         app = ready => app?,
-        // Compiling plugins may take seconds, and the host can be stopped meanwhile.
+        // Compiling plugins may take seconds. A stop request ends the host meanwhile.
         () = stop_requested(&mut requests) => return Ok(()),
     };
     systemd::spawn_notifier(app.handle());
@@ -73,9 +73,10 @@ pub(crate) async fn run(
     let outcome = app.run(requests).await;
     let deadline = handle.shutdown_deadline().unwrap_or_else(Instant::now);
     if timeout_at(deadline, server.stop()).await.is_err() {
-        warn!("API server not stopped in time");
+        warn!("API server shutdown timed out");
     }
-    // The export of metrics and traces, and the log, may wait for a collector or a reader that hangs.
+    // Exporting the last metrics and traces may wait for a hung collector, and writing the log for a hung reader of
+    // stderr.
     exit_after(FLUSH_LIMIT, exit_status(&outcome));
     if let Some(table_task) = table_task {
         table_task.abort();
@@ -90,7 +91,7 @@ pub(crate) async fn run(
     }
 }
 
-/// Returns the message of an error with its causes, without causes that it already contains.
+/// Returns the message of an error, followed by its causes. Omits a cause with which the message already ends.
 fn message(error: &anyhow::Error) -> String {
     error.chain().skip(1).map(ToString::to_string).fold(error.to_string(), |message, cause| {
         if message.ends_with(&cause) { message } else { format!("{message}: {cause}") }

@@ -1,4 +1,4 @@
-//! `host run`: runs one source by its plugin and settings.
+//! `host run` without `--config`: runs one source with the plugin and the settings of the command line.
 
 use crate::{
     cli_error::CliError,
@@ -59,15 +59,15 @@ pub(crate) struct RunArgs {
     /// Time between two polls, e.g. `500ms`, `10s`, `5m`. While a watch works, the source is polled every 5 minutes
     #[arg(long, default_value = "10s", value_name = "DURATION")]
     interval: Time,
-    /// Time after which an unconfirmed value is reported as stale [default: 3 intervals, at least 30s]. While a watch
-    /// works: at least twice the limit `liveness`
+    /// Time without an answer of the source after which its value is reported as stale [default: 3 intervals, at least
+    /// 30s]. While a watch works, this time is at least twice the limit `liveness`
     #[arg(long, value_name = "DURATION")]
     stale_after: Option<Time>,
     /// Print the current value and exit
     #[arg(long)]
     once: bool,
-    /// `json`: one JSON object per line; `raw`: only the content, followed by a newline unless it ends with one
-    /// (with `--once`, byte for byte)
+    /// `json`: one JSON object per line; `raw`: only the content, followed by a newline unless the content ends with
+    /// one (with `--once`, byte for byte)
     #[arg(long, value_enum, default_value = "json")]
     format: FormatArg,
     /// Allow core dumps of the host, which contain secrets, and debuggers of the same user (Linux)
@@ -89,7 +89,7 @@ pub(crate) struct RunArgs {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum StrategyArg {
-    /// Read at the interval
+    /// Read the source once in each interval
     Polling,
     /// Watch for changes
     Realtime,
@@ -123,7 +123,7 @@ impl RunArgs {
         let mut stop = Stop::listen()?;
         let limits = self.limits.limits().map_err(CliError::usage)?;
         let runtime = start_plugin_host(common, limits)?;
-        // Compiling a plugin may take seconds, and the program can be stopped meanwhile.
+        // Compiling a plugin may take seconds. A signal ends the program meanwhile.
         let plugin = tokio::select! {
             loaded = runtime.load(self.plugin()) => loaded.map_err(CliError::usage)?,
             () = stop.wait() => {
@@ -165,8 +165,8 @@ impl RunArgs {
         }
     }
 
-    /// Reads the source once and prints its value. `accesses` returns what the plugin has accessed; it resolves the
-    /// secrets again, so it is called only if there is no value.
+    /// Reads the source once and prints its value. `accesses` returns the accesses that the settings require. It
+    /// resolves the secrets again, so it is called only if the source has no value.
     async fn once(
         &self,
         name: &str,
@@ -203,7 +203,7 @@ impl RunArgs {
             Ok(Outcome::Changed(snapshot)) => {
                 let name = SourceName::new(name);
                 let print = move || print_with(|out| write_value(name, snapshot, format, out));
-                // A full pipe blocks a thread of its own, so that signals are still handled.
+                // A full pipe blocks only the thread of this closure, so signals are still handled.
                 tokio::task::spawn_blocking(print).await.map_err(CliError::runtime)?
             }
             Ok(Outcome::Absent | Outcome::Unchanged) => {
@@ -230,7 +230,7 @@ impl RunArgs {
         let mut stdout = tokio::spawn(stdout);
         let ended = tokio::select! {
             () = stop.wait() => Some(Ok(())),
-            // The reader of the pipe is done, as in `host run … | head -n 1`.
+            // The reader of the pipe has exited, as in `host run … | head -n 1`.
             () = stdout_closed() => Some(Ok(())),
             written = &mut stdout => match written {
                 Ok(Err(error)) if error.kind() == io::ErrorKind::BrokenPipe => Some(Ok(())),
@@ -247,7 +247,7 @@ impl RunArgs {
                 Err(self.stopped(source.name(), stopped))
             }
         };
-        info!("stopping");
+        info!("shutdown started");
         let shutdown = async {
             source.stop().await;
             // The output ends after the last value of the stopped source is written.
@@ -277,7 +277,7 @@ impl RunArgs {
         CliError::Runtime(format!("source `{name}`: {failure}"))
     }
 
-    /// Returns the error for invalid settings, with a hint: on the same line if the message has one line.
+    /// Returns the error for invalid settings, with a hint. The hint is on the same line if the message has one line.
     fn invalid_settings(&self, message: &str) -> CliError {
         let space = if message.contains('\n') { '\n' } else { ' ' };
         let (plugin, program) = (self.plugin(), program_name::get());
@@ -287,7 +287,7 @@ impl RunArgs {
     }
 }
 
-/// Returns the error for a source without a value. It names what the plugin has accessed.
+/// Returns the error for a source without a value. The message names the accesses that the settings require.
 fn not_found(name: &str, accesses: Option<&Decision>) -> CliError {
     let requested = accesses.map(|decision| &*decision.requested).unwrap_or_default();
     let accesses: Vec<_> = requested.iter().map(|requested| &*requested.shown).collect();
@@ -298,7 +298,7 @@ fn not_found(name: &str, accesses: Option<&Decision>) -> CliError {
     CliError::Runtime(format!("source `{name}`: value not found{accesses}"))
 }
 
-/// Writes a single value: byte for byte, or as the JSON line that a running source would print first.
+/// Writes a single value: byte for byte, or as the first JSON line that `host run` without `--once` prints.
 fn write_value(
     name: SourceName,
     snapshot: Snapshot,

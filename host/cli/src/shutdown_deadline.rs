@@ -1,4 +1,4 @@
-//! Deadline of the shutdown: ends the program, whatever it waits for.
+//! Deadline of the shutdown: exits the program even if a thread or a task blocks.
 
 use std::{
     io::{self, Write as _, stderr},
@@ -11,11 +11,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Time for the message. Standard error may be a full pipe.
+/// Time limit for writing the message about the timeout. Standard error may be a full pipe.
 const MESSAGE_TIMEOUT: Duration = Duration::from_millis(100);
 
-/// Deadlines of the deadline thread. The thread starts with the program, since the system may be unable to start one at
-/// the end.
+/// Channel that sends deadlines to the deadline thread. The thread starts with the program, since the system may be
+/// unable to start a thread during the shutdown.
 static DEADLINE_THREAD: OnceLock<Sender<Deadline>> = OnceLock::new();
 
 struct Deadline {
@@ -25,7 +25,7 @@ struct Deadline {
     status: i32,
 }
 
-/// Starts the deadline thread, unless it runs.
+/// Starts the deadline thread, unless it is already running.
 pub(crate) fn start() -> io::Result<()> {
     let (sender, deadlines) = channel();
     if DEADLINE_THREAD.set(sender).is_ok() {
@@ -40,11 +40,11 @@ pub(crate) fn start() -> io::Result<()> {
     Ok(())
 }
 
-/// Exits with this status after `limit`, unless the program has ended by then.
+/// Exits the program with this status after `limit`, unless it has exited before.
 ///
-/// Exits at once if the deadline thread does not run: the program could wait for ever.
+/// Exits at once if the deadline thread is not running: without a deadline, the shutdown could hang for ever.
 pub(crate) fn exit_after(limit: Duration, status: i32) {
-    // A limit beyond the range of the clock never passes.
+    // A deadline beyond the range of the clock is never reached.
     let Some(at) = Instant::now().checked_add(limit) else { return };
     let deadline = Deadline { at, limit, status };
     let is_sent = DEADLINE_THREAD.get().is_some_and(|thread| thread.send(deadline).is_ok());
@@ -53,7 +53,8 @@ pub(crate) fn exit_after(limit: Duration, status: i32) {
     }
 }
 
-/// Waits until the first of all deadlines has passed, and returns it; `None` if there can be none.
+/// Waits until the earliest deadline has passed, and returns it; `None` if the channel is closed before the first
+/// deadline.
 fn wait_for_first(deadlines: &Receiver<Deadline>) -> Option<Deadline> {
     let mut first = deadlines.recv().ok()?;
     loop {

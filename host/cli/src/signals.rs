@@ -1,5 +1,5 @@
-//! Signals that the program receives. They are handled on a thread of its own, so that the program can be stopped even
-//! if all other threads are blocked.
+//! Signals that the program receives. A separate thread handles them, so that the program can be stopped even if all
+//! other threads are blocked.
 
 use crate::{
     cli_error::CliError,
@@ -15,11 +15,11 @@ use tokio::{
     task::JoinSet,
 };
 
-/// Time after a stop request after which the program exits, whatever it waits for.
+/// Time from a stop request until the program exits, even if a thread or a task blocks.
 pub(crate) const STOP_LIMIT: Duration = Duration::from_millis(4800);
 /// Exit status of a program that does not stop in time.
 const STOP_TIMED_OUT: i32 = 1;
-/// Maximum number of requests that the host has not handled.
+/// Maximum number of control requests that wait for the host.
 const MAX_QUEUED_REQUESTS: usize = 16;
 
 /// Receiver of SIGINT and SIGTERM.
@@ -38,9 +38,9 @@ impl Stop {
         Ok(Self(receiver))
     }
 
-    /// Waits for a signal. Completes at once if there was one.
+    /// Waits for a signal. Completes at once if a signal has already arrived.
     pub(crate) async fn wait(&mut self) {
-        // Fails only if the thread has ended, which handles signals as long as the program runs.
+        // An error means that the signal thread has ended. It runs until the program exits.
         if self.0.wait_for(|stopped| *stopped).await.is_err() {
             std::future::pending().await
         }
@@ -67,7 +67,7 @@ pub(crate) fn control_requests(
         if request == ControlRequest::Stop {
             exit_after(stop_limit, STOP_TIMED_OUT);
         }
-        // A host that has not handled this many requests is stopped by the limit above.
+        // If the queue is full, the request is lost. After a lost stop request, `exit_after` ends the program.
         let _ = sender.try_send(request);
     })
     .map_err(cannot_listen)?;
@@ -78,7 +78,7 @@ fn cannot_listen(error: io::Error) -> CliError {
     CliError::Runtime(format!("cannot receive signals: {error}"))
 }
 
-/// Calls `handle` on a thread of its own for each signal, with the value of its kind.
+/// Starts a thread that calls `handle` for each signal, with the value that `kinds` has for the kind of the signal.
 fn handle_signals<T: Copy + Send + 'static>(
     kinds: Vec<(SignalKind, T)>,
     handle: impl Fn(T) + Send + 'static,

@@ -3,7 +3,7 @@
 use crate::{cli_error::CliError, common_args::CommonArgs, program_path::program_path};
 use reloader_plugin_runtime::{Cache, Compiler, Limits, PluginHost};
 
-/// Starts the plugin runtime, with the default limits of all plugins.
+/// Starts the plugin runtime. `limits` are the default limits of each plugin.
 pub(crate) fn start_plugin_host(
     common: &CommonArgs,
     limits: Limits,
@@ -19,8 +19,8 @@ pub(crate) fn start_plugin_host(
         PluginHost::builder().compiler(compiler).cache(cache).limits(limits).build().map_err(
             |error| CliError::Runtime(format!("cannot start the WebAssembly runtime: {error:#}")),
         )?;
-    // The host is leaked, so that its threads live until the program exits: a connection uses the timers of the
-    // thread that opened it.
+    // The plugin runtime is leaked, so that its threads live until the program exits: a connection uses the timers of
+    // the thread that opened it.
     std::mem::forget(runtime.clone());
     Ok(runtime)
 }

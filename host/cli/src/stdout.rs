@@ -45,7 +45,8 @@ pub(crate) fn cannot_write(error: &io::Error) -> CliError {
     CliError::Runtime(format!("cannot write to standard output: {error}"))
 }
 
-/// Waits until standard output is a pipe without a reader, without writing to it. Never returns for other files.
+/// Waits until the reader of standard output closes the pipe. Writes nothing. Never completes if standard output is
+/// not a pipe.
 pub(crate) async fn stdout_closed() {
     use rustix::event::{PollFd, PollFlags, poll};
     let (closed, wait) = tokio::sync::oneshot::channel();

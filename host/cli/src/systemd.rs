@@ -54,7 +54,7 @@ async fn notify_changes(handle: Handle) {
     }
 }
 
-/// Waits until an instant. Never completes without one.
+/// Waits until an instant. Never completes if `at` is `None`.
 async fn reach(at: Option<Instant>) {
     match at {
         Some(at) => sleep_until(at).await,

@@ -1,4 +1,5 @@
-//! Program name and version: the program names itself as it was called, and packages install it as `reloader-host`.
+//! Program name and version: help and errors contain the name under which the program was called, and packages install
+//! the program as `reloader-host`.
 
 use std::{
     fs,
@@ -77,7 +78,8 @@ fn short_version_is_one_line() {
     assert_eq!(version.lines().count(), 1, "{version}");
 }
 
-/// The commit is unknown in an archive without `.git`, and given by the environment in a container.
+/// `--version` prints five lines: version, commit, features, wasmtime and plugin interface. The commit is `unknown` in
+/// an archive without `.git`, and the value of `RELOADER_COMMIT` in a container build.
 #[test]
 fn long_version_lists_parts() {
     let version = stdout(&["--version"]);

@@ -13,14 +13,15 @@ fn main() {
     if env::var_os("CARGO_FEATURE_BUNDLED").is_none() {
         return;
     }
-    // Read at run time: several checkouts may share a target directory, and with it this program.
+    // Read at run time, not compiled in: checkouts that share a target directory also share the compiled build script.
     let root =
-        PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets it")).join("../../..");
+        PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets CARGO_MANIFEST_DIR"))
+            .join("../../..");
     for input in ["plugins", "guest-sdk", "wit"] {
         println!("cargo::rerun-if-changed={}", root.join(input).display());
     }
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
-    // OUT_DIR is <target>/<profile>/build/<package>/out. All profiles share one directory of guests.
+    // OUT_DIR is <target>/<profile>/build/<package>/out. All profiles share <target>/guests.
     let guests = out.ancestors().nth(4).expect("OUT_DIR is deep").join("guests");
     build(&root.join("plugins"), &guests);
     let list: String = PLUGINS
@@ -28,7 +29,7 @@ fn main() {
         .map(|name| {
             let file = format!("{}.wasm", name.replace('-', "_"));
             let component = guests.join(TARGET).join("release").join(file);
-            // A copy, so that a later build of the plugins does not change this build.
+            // The crate embeds a copy: a later build of the plugins overwrites the original.
             let copy = out.join(format!("{name}.wasm"));
             if let Err(error) = fs::copy(&component, &copy) {
                 fail(&format!("plugin `{name}` was not built: {error}"));

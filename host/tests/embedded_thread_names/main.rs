@@ -1,4 +1,5 @@
-//! Names of the threads in a program that embeds the host: an operator sees which of them belong to the library.
+//! Names of the threads in a program that embeds the host: their prefix shows an operator which threads belong to the
+//! library.
 #![cfg(all(feature = "app", feature = "bundled", target_os = "linux"))]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on ends")]
 
@@ -25,15 +26,15 @@ use std::{
 };
 use tokio::{runtime::Builder, sync::mpsc, time::timeout};
 
-/// Environment variable that is set in the embedding program.
+/// Environment variable that makes this test binary run the embedding program.
 const PROGRAM_VARIABLE: &str = "RELOADER_EMBEDDING_TEST";
 /// Prefix of the names of the threads of the embedding program.
 const OWN_PREFIX: &str = "embedder-";
 /// Timeout of each wait; reached only on failure.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Runs this test alone in a process of its own: only there, all threads belong to the embedding program, the host or
-/// the test runner.
+/// Runs this test alone in a child process, in which no other test starts threads. There, each thread that belongs
+/// neither to the embedding program nor to the test runner must have the prefix `reloader-`.
 #[test]
 fn threads_of_embedded_host_have_its_prefix() {
     if env::var_os(PROGRAM_VARIABLE).is_some() {
@@ -49,7 +50,7 @@ fn threads_of_embedded_host_have_its_prefix() {
 }
 
 fn embedding_program() {
-    // The main thread and the one of this test.
+    // The main thread and the thread of this test.
     let runner = thread_names();
     let is_done = Arc::new(AtomicBool::new(false));
     let seen = thread::Builder::new().name(format!("{OWN_PREFIX}names")).spawn({
@@ -120,7 +121,7 @@ async fn run_host() {
     fs::write(path("schema.json"), "{}").unwrap();
     fs::write(path("config.toml"), config(directory.path(), serve_http())).unwrap();
 
-    // Without a cache, the plugins are compiled.
+    // Without a cache, the host compiles the plugins, so the compiler threads run.
     let runtime = PluginHost::builder().cache(Cache::none()).compiler(Compiler::InProcess).build();
     let runtime = runtime.unwrap();
     let config = Config::read(&path("config.toml")).unwrap();

@@ -18,7 +18,7 @@ const TIMEOUT: Duration = Duration::from_secs(20);
 /// Maximum pause of a writer that still counts as writing.
 const MAX_WRITER_PAUSE: Duration = Duration::from_millis(25);
 
-/// First line of a file, and the content of the files that its other lines name.
+/// First line of a file, and the content of the files that its other lines name (parts).
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Document {
     title: String,
@@ -112,7 +112,7 @@ async fn missing_part_is_watched_once_created() {
     watch.wait_for("1 a").await;
     fs::write(&part, "b").unwrap();
     watch.wait_for("1 b").await;
-    // A part that becomes missing after a successful load.
+    // After a successful load, the main file names a part that does not exist.
     fs::write(&main, "2\nother").unwrap();
     loop {
         if let Some(WatchEvent::Error(_)) = watch.0.rx.recv().await {
@@ -123,7 +123,8 @@ async fn missing_part_is_watched_once_created() {
     watch.wait_for("2 c").await;
 }
 
-/// A complete change of a part does not show that the writer of the main file has finished.
+/// A part is replaced while a writer still writes the main file. The reloader waits for the writer, and never loads the
+/// half-written main file.
 #[tokio::test]
 async fn part_change_waits_for_writer_of_main_file() {
     let directory = tempfile::tempdir().unwrap();
@@ -160,7 +161,8 @@ async fn part_change_waits_for_writer_of_main_file() {
                 seen.push(document.text());
             }
         }
-        // On a busy machine the writer may pause longer, and then counts as finished.
+        // On a busy machine the writer may pause longer than `MAX_WRITER_PAUSE`. The reloader then treats it as
+        // finished, so the round is repeated.
         if writer.join().unwrap() {
             assert!(
                 seen.iter().all(|text| !text.contains("half")),

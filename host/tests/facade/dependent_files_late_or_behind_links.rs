@@ -1,4 +1,5 @@
-//! `FileReloader`: dependent files that change before they are watched, and relative ones behind links.
+//! `FileReloader` with dependent files that change before they are watched, and with relative paths of dependent files
+//! in a main file behind a symbolic link.
 
 use async_trait::async_trait;
 use reloader_host::{

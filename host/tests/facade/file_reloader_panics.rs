@@ -52,7 +52,8 @@ async fn wait_for(receiver: &mut ReloaderReceiver<Text, String>, text: &str) {
     timeout(TIMEOUT, waiting).await.expect("the value arrives");
 }
 
-/// A panic for one content of the file, also the first one, ends neither the service nor its watch.
+/// A load that panics, even the first one, ends neither the service nor its watch. The last value stays and becomes
+/// stale.
 #[tokio::test]
 async fn panic_of_loader_is_retried_and_watch_stays() {
     let directory = tempfile::tempdir().unwrap();
@@ -77,7 +78,7 @@ async fn panic_of_loader_is_retried_and_watch_stays() {
         let reason = receiver.status().stale.unwrap().reason;
         assert!(reason.contains("panicked: ") && reason.contains("panic in try_from"), "{reason}");
         assert_eq!(receiver.get(), Some(Text("first".into())));
-        // The plain load accepts these contents, so they are published.
+        // `try_from` accepts these contents, so they are published although the watch fails to load them.
         for text in ["panic in async_load_from", "panic in dependent_paths", "last"] {
             fs::write(&path, text).unwrap();
             wait_for(&mut receiver, text).await;

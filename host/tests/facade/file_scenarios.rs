@@ -21,7 +21,8 @@ use tokio::time::timeout;
 const STEP_TIMEOUT: Duration = Duration::from_secs(20);
 const STRATEGIES: [Strategy; 3] = [Strategy::Polling, Strategy::Realtime, Strategy::Hybrid];
 
-/// Returns the interval of the polls. With realtime and hybrid it is too long for the test: events must suffice.
+/// Returns the poll interval. With realtime and hybrid the interval is longer than the test, so only watch events
+/// report changes.
 fn interval(strategy: Strategy) -> Duration {
     match strategy {
         Strategy::Polling => Duration::from_millis(20),
@@ -29,7 +30,7 @@ fn interval(strategy: Strategy) -> Duration {
     }
 }
 
-/// Reader of the path of a world.
+/// Reader of the path that a scenario changes.
 trait PathReader {
     /// Waits until the path has the expected content.
     fn wait_for(&mut self, then: Then) -> impl Future<Output = ()>;
@@ -100,7 +101,7 @@ impl PathReader for ReloaderReceiver<Text, String> {
                     self.changed().await.unwrap();
                 }
             }
-            // The last value stays, since the file may be created again.
+            // The last value stays, since the file may be created again: `removed` stays `false`.
             Then::Gone => assert!(!self.status().removed),
         }
     }

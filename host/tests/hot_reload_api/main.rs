@@ -1,6 +1,8 @@
-//! API compatibility: the same programs are compiled and run against `hot_reload` 0.3.6 and against this crate.
+//! API compatibility: the same programs are compiled and run against `hot_reload` 0.3.6 (the dependency `seed`) and
+//! against this crate.
 //!
-//! The programs use a crate named `hot_reload`. The two modules below bind that name, as `Cargo.toml` does with
+//! The programs use a crate named `hot_reload`. Each of the two modules below binds that name to one of the crates. The
+//! manifest of a migrated program does so with
 //! `hot_reload = { package = "reloader-host", default-features = false }`.
 #![cfg(feature = "file-reloader")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on ends")]

@@ -1,5 +1,5 @@
-//! Memory and time of validations against JSON Schemas, with hostile schemas and values, under a memory limit of this
-//! process. Each test runs in a process of its own.
+//! Memory and time of validations against JSON Schemas, with hostile schemas and values. Each test runs in a child
+//! process with a memory limit.
 #![cfg(all(feature = "bundled", target_os = "linux"))]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on ends")]
 #![allow(clippy::print_stderr, reason = "the measurements")]
@@ -29,31 +29,31 @@ use tokio::{
 };
 
 const MIB: usize = 1 << 20;
-/// Memory limit of this process (`RLIMIT_DATA`), in bytes.
+/// Memory limit of the child process of a test (`RLIMIT_DATA`), in bytes.
 const MAX_PROCESS_BYTES: usize = 256 * MIB;
 /// Maximum growth of the resident memory by a check, in bytes.
 const MAX_RESIDUE_BYTES: usize = 32 * MIB;
 /// Deadline of a check.
 const DEADLINE: Duration = Duration::from_secs(10);
-/// CPU time of each call to the component. A check makes two calls.
+/// CPU time limit of each call to the component. A check makes two calls.
 const CALL_CPU: Duration = Duration::from_millis(400);
 /// Additional time for a check and for the return of its memory on a busy machine.
 const SCHEDULING_MARGIN: Duration = Duration::from_secs(20);
-/// Environment variable that is set in the process of one test.
+/// Environment variable that is set in the child process of a test.
 const CHILD_VARIABLE: &str = "RELOADER_JSON_SCHEMA_TEST";
 /// Environment variable with the duration of the random checks, in seconds.
 const DURATION_VARIABLE: &str = "RELOADER_SCHEMA_LIMITS_SECONDS";
 const DEFAULT_DURATION: Duration = Duration::from_secs(20);
 
-/// Runs the test of this name in a process of its own, while no other test runs: the limit and the measurements apply to
-/// a process, and an allocator keeps memory of earlier tests.
+/// Runs the test of this name in a child process, while no other test runs. The memory limit and the measurements apply
+/// to a whole process, and an allocator keeps memory of earlier tests.
 fn run_in_own_process(test_name: &str, test: impl AsyncFnOnce(&mut Checks)) {
     static RUNNING: Mutex<()> = Mutex::new(());
     if env::var_os(CHILD_VARIABLE).is_some() {
         let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         return runtime.block_on(async { test(&mut Checks::new().await).await });
     }
-    // A failed test does not affect the others.
+    // A failed test poisons the lock. The other tests run nevertheless.
     let _running = RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
     let mut child = Command::new(env::current_exe().unwrap());
     child.args(["--exact", test_name, "--nocapture"]).env(CHILD_VARIABLE, "1");
@@ -98,10 +98,10 @@ struct Checks {
 }
 
 impl Checks {
-    /// Loads the plugin and makes a first check, which allocates what later checks share.
+    /// Loads the plugin and makes a first check, which allocates the memory that later checks share.
     async fn new() -> Self {
         let directory = TempDir::new().unwrap();
-        // The processes of all tests use the compiled plugin.
+        // The processes of all tests share this cache, so the plugin is compiled once.
         let cache = Cache::at(Path::new(env!("CARGO_TARGET_TMPDIR")).join("json_schema_cache"));
         let runtime = PluginHost::builder().cache(cache).build().unwrap();
         let plugin = runtime.load(JsonSchemaValidator::PLUGIN).await.unwrap();
@@ -114,7 +114,7 @@ impl Checks {
         self.directory.path().join("s.json")
     }
 
-    /// Returns a validator with the schema in the file.
+    /// Returns a validator with the schema in [`schema_file`](Self::schema_file).
     fn validator(&self, format: Format, limits: &Limits) -> JsonSchemaValidator {
         let settings = JsonSchemaSettings {
             path: self.schema_file(),
@@ -195,7 +195,8 @@ fn list_of(item: &str, bytes: usize) -> String {
 const EIGHT_REQUIRED: &str =
     r#"{ "items": { "required": ["a", "b", "c", "d", "e", "f", "g", "h"] } }"#;
 
-/// Takes 2^depth steps for a value of this depth: both branches hold at each level.
+/// Schema whose validation takes exponential time in the depth of the value: at each level, every branch of `oneOf`
+/// validates the nested value again.
 const EXPONENTIAL: &str = r##"{ "$ref": "#/$defs/t", "$defs": { "t": { "oneOf": [
     { "properties": { "a": { "$ref": "#/$defs/t" } } },
     { "properties": { "a": { "$ref": "#/$defs/t" } }, "required": ["z"] },
@@ -208,7 +209,8 @@ fn nested(depth: usize) -> String {
 /// Ordinary item of a list.
 const PERSON: &str = r#"{"name": "somebody", "port": 8080, "tags": ["a", "b"], "enabled": true}"#;
 
-/// The largest ordinary values: each takes 84 MiB, and two at a time are within what large checks share.
+/// Runs six concurrent checks of the largest ordinary value. Each check takes 84 MiB, and checks of this size share
+/// 256 MiB, so some of them wait.
 #[test]
 fn concurrent_large_checks_share_memory() {
     run_in_own_process("concurrent_large_checks_share_memory", async |checks| {
@@ -232,7 +234,7 @@ fn assert_rejected(test_name: &str, schema: &str, value: &str, expected: &[&str]
     });
 }
 
-/// Takes 2.0 GB in the process of the host.
+/// Without the sandbox, in the process of the host, this validation takes 2.0 GB of memory.
 #[test]
 fn many_missing_properties_are_rejected() {
     assert_rejected(
@@ -243,7 +245,7 @@ fn many_missing_properties_are_rejected() {
     );
 }
 
-/// Takes 8.9 GB in the process of the host.
+/// Without the sandbox, in the process of the host, this validation takes 8.9 GB of memory.
 #[test]
 fn largest_value_with_missing_properties_is_rejected() {
     assert_rejected(
@@ -254,7 +256,7 @@ fn largest_value_with_missing_properties_is_rejected() {
     );
 }
 
-/// Takes more than 14 GB in the process of the host.
+/// Without the sandbox, in the process of the host, this validation takes more than 14 GB of memory.
 #[test]
 fn exponential_validation_is_stopped() {
     assert_rejected(
@@ -269,7 +271,7 @@ fn exponential_validation_is_stopped() {
     );
 }
 
-/// 350,000 values are each compared with 5,000.
+/// The validation compares each of 350,000 array items with 5,000 values of an `enum`.
 #[test]
 fn quadratic_validation_is_stopped() {
     let choices: Vec<_> = (0..5_000).map(|n| format!("{{\"a\":{n}}}")).collect();
@@ -291,7 +293,8 @@ fn ordinary_value_is_accepted_under_memory_limit() {
     });
 }
 
-/// Checks a value whose tree takes many times its size. It may be accepted or rejected, within the limits.
+/// Checks a value whose parsed tree takes many times the memory of its text. The check may accept or reject the value,
+/// but must stay within the memory limit and the deadline.
 fn assert_tree_bounded(test_name: &str, value: &str, format: Format) {
     run_in_own_process(test_name, async |checks| {
         limit_memory();
@@ -330,7 +333,8 @@ fn yaml_tree_of_objects_is_bounded() {
     assert_tree_bounded("yaml_tree_of_objects_is_bounded", &list_of("{}", 8 * MIB), Format::Yaml);
 }
 
-/// The number of checks depends on the machine: they end after a duration.
+/// Checks random values against random schemas for [`DEFAULT_DURATION`], or for the duration in [`DURATION_VARIABLE`].
+/// Each check must stay within the memory limit and the deadline.
 #[test]
 fn random_checks_stay_within_memory_and_deadline() {
     run_in_own_process("random_checks_stay_within_memory_and_deadline", async |checks| {

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 /// Generator of pseudo-random schemas and values (xorshift64).
 pub(crate) struct Random(u64);
 
-/// Names of members and definitions: few, so that schemas and values meet.
+/// Names of members and definitions. They are few, so that schemas often constrain members that a value contains.
 const NAMES: [&str; 4] = ["a", "b", "c", "d"];
 const PATTERNS: [&str; 4] = ["^(a|a)*$", "(x+x+)+y", "^\\w{1,500}$", "[a-z]{3}.*[0-9]"];
 const MAX_VALUE_BYTES: usize = 8 << 20;
@@ -40,7 +40,7 @@ impl Random {
         schema
     }
 
-    /// Returns a part of a schema with this many levels.
+    /// Returns a subschema with this many nested levels.
     fn part(&mut self, levels: u32) -> Value {
         if levels == 0 {
             let reference = format!("#/$defs/{}", self.one_of(&NAMES));
@@ -98,7 +98,7 @@ impl Random {
         (keyword, value)
     }
 
-    /// Returns a value in JSON: a tree, a deep one, a long list, or a long text.
+    /// Returns a value in JSON: a random tree, a deeply nested value, a long array, a large object, or a long string.
     pub(crate) fn value(&mut self) -> String {
         let bytes = self.one_of(&[1_000, 50_000, 500_000, MAX_VALUE_BYTES]);
         match self.below(6) {

@@ -37,7 +37,7 @@ impl CacheValidators {
 /// Version of the value at one URL.
 ///
 /// The cursor includes the URL because `url` may redirect to different targets. Cache validators of one target are
-/// not valid for another: the other file may be older and would wrongly match `If-Modified-Since`.
+/// not valid for another target: its value may be older, and the server would wrongly respond "not modified".
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Cursor {
     /// Hash of the URL. The URL itself may contain a secret in its query.
@@ -72,8 +72,8 @@ impl Cursor {
         format!("{:016x}\n{}\n{}", self.address, text(etag), text(last_modified))
     }
 
-    /// Returns the header fields of a conditional request to this URL. Empty for other URLs than the
-    /// cursor's.
+    /// Returns the header fields of a conditional request to `to`. Returns none if `to` is not the URL of the
+    /// cursor.
     pub(crate) fn headers(&self, to: &Address) -> Headers {
         if address_hash(to) == self.address { self.validators.headers() } else { Headers::new() }
     }
@@ -103,7 +103,8 @@ fn address_hash(address: &Address) -> u64 {
 ///
 /// A file that is written twice within one second can keep its `Last-Modified`. It can also keep its `ETag`
 /// if the server derives the `ETag` from date and size. A recent `Last-Modified` therefore does not identify
-/// a version (RFC 9110, section 8.8.2.2). One second is added because both dates are truncated to seconds.
+/// a version (RFC 9110, section 8.8.2.2). The minimum is two seconds instead of one, because both dates are
+/// truncated to seconds.
 const MIN_LAST_MODIFIED_AGE: Duration = Duration::from_secs(2);
 
 /// Returns whether `Last-Modified` is missing or at least [`MIN_LAST_MODIFIED_AGE`] old.
@@ -154,7 +155,7 @@ mod tests {
         }
     }
 
-    /// The local clock decides, even if the server's `Date` is later.
+    /// A `Last-Modified` after the time of the local clock makes no cursor, even if the server's `Date` is later still.
     #[test]
     fn future_date_makes_no_cursor() {
         let future = "Thu, 06 Nov 2994 08:00:00 GMT";

@@ -66,9 +66,9 @@ pub struct Settings {
     /// URL for `sse` or `long-poll`; by default `url`.
     #[setting(connect)]
     pub watch_url: Option<String>,
-    /// Maximum time in seconds that an `sse` stream may be silent before the plugin reconnects. Set a
-    /// little more than the interval of the server's keepalives. With 0 there is no limit, and the host
-    /// reads `url` after every 30 seconds of silence.
+    /// Maximum time in seconds that an `sse` stream may be silent before the plugin reconnects: slightly
+    /// more than the interval of the server's keepalives. With 0 there is no limit, and the host reads
+    /// `url` after every 30 seconds of silence.
     #[setting(default = 0)]
     pub silence: u32,
 }

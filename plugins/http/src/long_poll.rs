@@ -25,8 +25,8 @@ use crate::{
 use guest_sdk::{Chunk, Event, Failure};
 use std::time::{Duration, Instant};
 
-/// Timeout of a held request. The host may apply the same timeout to the connection in addition. The sum
-/// must be less than the host's liveness limit, 60 seconds by default.
+/// Timeout of a held request. The host may apply the same timeout to the connection attempt in addition.
+/// The sum of both must be less than the host's liveness limit, 60 seconds by default.
 const POLL_TIMEOUT: Duration = Duration::from_secs(25);
 /// Timeout of a held request including its body. It is less than the host's liveness limit.
 const POLL_DEADLINE: Duration = Duration::from_secs(55);

@@ -11,11 +11,11 @@ use std::time::Duration;
 pub(crate) struct SseParser {
     /// Start of the current line.
     line: Vec<u8>,
-    /// The previous byte was a CR. A following LF belongs to the same line ending.
+    /// `true` if the previous byte was a CR. A following LF belongs to the same line ending.
     after_cr: bool,
-    /// The first line has ended. A byte order mark is valid only before the first line.
+    /// `true` after the first line. A byte order mark is valid only before the first line.
     started: bool,
-    /// The current event has a `data` field. Events without `data` are not dispatched.
+    /// `true` if the current event has a `data` field. Events without `data` are not dispatched.
     has_data: bool,
     retry: Option<Duration>,
 }

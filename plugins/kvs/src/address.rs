@@ -71,7 +71,7 @@ impl Address {
     }
 }
 
-/// Returns the credentials of the settings, or else of the URL. Fails if the URL's are not UTF-8.
+/// Returns the credentials in the settings, or else those in the URL. Fails if those in the URL are not UTF-8.
 fn login(authority: &Authority<'_>, settings: &Settings) -> Result<Option<Login>, ()> {
     let (user, password) = match authority.userinfo() {
         None => (None, None),

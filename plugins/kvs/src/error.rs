@@ -39,7 +39,7 @@ impl Error {
         Self::lost(Failure::transient("unsolicited reply"))
     }
 
-    /// Replaces an error reply with the more specific failure of `explain`, if it returns one.
+    /// Replaces an error reply with the more specific failure that `explain` returns, if any.
     pub(crate) fn explain_reply(
         self,
         explain: impl FnOnce(&ErrorReply) -> Option<Failure>,

@@ -21,7 +21,7 @@ pub struct Settings {
     pub password: Option<String>,
     /// Database number. Takes precedence over the one in the URL. The default is 0.
     pub database: Option<u32>,
-    /// Media type of `key`, e.g. `application/json`. It is not detected.
+    /// Media type of the value of `key`, e.g. `application/json`. The plugin does not detect the media type.
     pub media_type: Option<String>,
     /// Maximum number of keys with `prefix`, of any type. The read fails if there are more.
     #[setting(default = 10000)]

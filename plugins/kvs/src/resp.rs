@@ -35,8 +35,8 @@ pub(crate) const MAX_NESTING_DEPTH: usize = 16;
 pub(crate) const MAX_LINE_BYTES: usize = 64 * 1024;
 /// Minimum length of a bulk string that is returned without copying, in bytes.
 const MIN_ZERO_COPY_BYTES: usize = 64 * 1024;
-/// Memory of a frame in addition to its text, in bytes. The factor accounts for the growth of the `Vec` that
-/// contains the frame.
+/// Memory of a frame in addition to its text, in bytes. The factor 3 accounts for the growth of the `Vec`
+/// that contains the frame.
 const FRAME_OVERHEAD_BYTES: usize = 3 * size_of::<Frame>();
 
 /// Encodes a command as an array of bulk strings.

@@ -1,5 +1,5 @@
 //! Validator that checks the range of numbers in a value and their change since the last published value. A
-//! JSON Schema cannot express the latter.
+//! JSON Schema cannot express a limit for the change.
 
 use guest_sdk::{Failure, Snapshot, Validation, Validator};
 use serde_json::Value;

@@ -32,7 +32,7 @@ impl Attack {
         }
     }
 
-    /// Starts the hostile source. `path` is a file in a directory for files of the attack.
+    /// Starts the hostile source. Files of the attack are created in the directory of `path`.
     pub(crate) fn start(&self, plugin: &Plugin, path: &Path) -> Source {
         let mut source = plugin.source("hostile").interval(Duration::from_millis(10));
         let granted = path.with_file_name("granted");
@@ -58,7 +58,7 @@ const KEY: [(&str, &str); 2] = [("url", "redis://127.0.0.1:PORT"), ("key", "app"
 const POLLED: Strategy = Strategy::Polling;
 const WATCHED: Strategy = Strategy::Realtime;
 
-/// All attacks: on CPU time, memory, the log and the protocol; then hostile servers.
+/// All attacks: first of guests on CPU time, memory, the log and the protocol, then of hostile servers.
 pub(crate) const ATTACKS: &[Attack] = &[
     Attack { name: "baseline", guest: Text("minimal"), strategy: POLLED },
     Attack {

@@ -1,8 +1,8 @@
 //! Benchmark of 10,000 file sources in one process: startup, idle CPU time, memory, threads, open files, and the
 //! reload of a configuration in which one source has changed.
 //!
-//! Each figure is printed beside the saved one of the previous run, so that a run before and a run after a change can
-//! be compared.
+//! Prints each figure beside the saved figure of the previous run. To measure the effect of a change of the code, run
+//! the benchmark before and after it.
 
 use crate::support::{WAIT_TIMEOUT, median, processor_time_of, save, saved, status_of};
 use e2e::{Running, TestHost};
@@ -114,11 +114,11 @@ fn measure_change(t: &TestHost, number: usize) -> Duration {
     start.elapsed()
 }
 
-/// Durations from the replacement of the configuration file.
+/// Durations of a configuration reload, from the replacement of the configuration file.
 struct Reload {
     /// Until the value of the changed source is delivered.
     delivered: Duration,
-    /// Until the log line of the reload.
+    /// Until the host logs the reload.
     logged: Duration,
 }
 

@@ -14,7 +14,7 @@ use std::{
 /// Timeout of each wait.
 pub(crate) const WAIT_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Measured value of one contender.
+/// Measured value of one of the compared implementations.
 pub(crate) struct Figure {
     pub(crate) name: &'static str,
     pub(crate) value: f64,
@@ -24,7 +24,7 @@ pub(crate) fn figure(name: &'static str, value: f64) -> Figure {
     Figure { name, value }
 }
 
-/// Prints and saves the results with their ratio to the first one, which is this project's.
+/// Prints and saves the results with their ratio to the first result, which is that of the reloader host.
 pub(crate) fn report(benchmark: &str, unit: &str, figures: &[Figure]) {
     let ours = figures[0].value;
     println!("\n{benchmark} ({unit})");

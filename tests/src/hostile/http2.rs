@@ -51,8 +51,9 @@ const WINDOW: u8 = 8;
 const CONTINUATION: u8 = 9;
 const END_HEADERS: u8 = 4;
 
-/// `:status: 200` and `:status: 103` in HPACK.
+/// `:status: 200` in HPACK.
 const OK: &[u8] = b"\x88";
+/// `:status: 103` in HPACK.
 const EARLY_HINTS: &[u8] = b"\x08\x03103";
 
 fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {

@@ -1,4 +1,4 @@
-//! Commands in blocks that are not run.
+//! Syntax of the `host` commands in the documents, also in code blocks that no test runs.
 
 use crate::markdown::{documents, read};
 use std::{path::PathBuf, process::Command};
@@ -7,7 +7,7 @@ use std::{path::PathBuf, process::Command};
 #[test]
 fn documented_commands_are_valid() {
     let directory = tempfile::tempdir().unwrap();
-    // The help texts in this page have descriptions beside the commands.
+    // This page consists of help texts, in which a description follows each command.
     let is_help = |page: &PathBuf| page.ends_with("reference/command-line.md");
     let pages = documents().into_iter().chain(["guest-sdk/src/lib.rs".into()]);
     let pages = pages.filter(|page| !is_help(page));

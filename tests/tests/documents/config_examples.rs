@@ -1,9 +1,9 @@
-//! Parts of a configuration file in the documents.
+//! Examples of configuration files in the documents.
 
 use crate::markdown::{blocks, documents, read};
 use e2e::TestHost;
 
-/// Source that completes an example without one.
+/// Source that is added to an example without a source.
 const SOURCE: &str =
     "[[source]]\nname = \"app\"\nplugin = \"file\"\nconfig = { path = \"app.json\" }\n";
 
@@ -20,7 +20,7 @@ fn is_config(text: &str) -> bool {
     names.next().is_some_and(is_table)
 }
 
-/// The examples are accepted by `host check`, alone or with a source before them.
+/// `host check` accepts each example. An example without a source is checked with [`SOURCE`].
 #[test]
 fn config_examples_are_valid() {
     let t = TestHost::new();
@@ -37,7 +37,7 @@ fn config_examples_are_valid() {
             t.write("reloader.toml", config);
             let check =
                 t.finish_with("API_TOKEN", "secret", &["check", "--config", "reloader.toml"]);
-            // Files that an example names do not exist here.
+            // Files that an example names do not exist in this test, so their errors are ignored.
             let errors = check.stderr.lines().filter(|line| line.starts_with("error"));
             let errors: Vec<_> = errors.filter(|line| !line.contains("No such file")).collect();
             let place = format!("{}:{}", document.display(), block.line);

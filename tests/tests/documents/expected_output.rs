@@ -2,9 +2,9 @@
 //!
 //! - `…` stands for any text in a line, and for any number of lines if it is alone in a line.
 //! - Several spaces are equal to one: the width of a column depends on its content.
-//! - The log event of the first compilation of a plugin is ignored.
+//! - The log event of a slow compilation is ignored: it depends on the machine and on the cache.
 
-/// Returns the lines of a text in the form that is compared.
+/// Returns the lines of a text, normalised for the comparison.
 pub(crate) fn lines(text: &str) -> Vec<String> {
     let lines = text
         .lines()

@@ -1,11 +1,11 @@
-//! Guides: each one is followed from its first to its last command.
+//! Guides: runs each guide from its first to its last command.
 
 use crate::{
     markdown::{blocks, documents, read},
     run_console_blocks::run_document,
 };
 
-/// Documents with commands that are run, relative to `docs/`.
+/// Documents whose commands the tests run: paths relative to `docs/`.
 const GUIDES: [&str; 18] = [
     "../README.md",
     "operate/access.md",
@@ -28,7 +28,7 @@ const GUIDES: [&str; 18] = [
 ];
 
 e2e::cases! {
-    /// The commands of the guide print what it shows.
+    /// The commands of each guide print the output that the guide shows.
     mod guide_works: run_document {
         readme(GUIDES[0]);
         access(GUIDES[1]);
@@ -51,7 +51,7 @@ e2e::cases! {
     }
 }
 
-/// Each document with `console` blocks is in the list.
+/// Each document with `console` blocks is in [`GUIDES`].
 #[test]
 fn each_guide_is_run() {
     let with_commands = documents()
@@ -63,6 +63,6 @@ fn each_guide_is_run() {
     });
     for document in with_commands {
         let name = document.display().to_string();
-        assert!(listed.contains(&name), "{name} has commands but is not in the list");
+        assert!(listed.contains(&name), "{name} has `console` blocks but is not in `GUIDES`");
     }
 }

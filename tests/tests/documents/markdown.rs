@@ -10,7 +10,7 @@ pub(crate) fn root() -> PathBuf {
     e2e::package().join("..").canonicalize().unwrap()
 }
 
-/// Returns all documents of the repository for people: relative paths, sorted.
+/// Returns the paths of all documents, relative to the root of the repository and sorted.
 pub(crate) fn documents() -> Vec<PathBuf> {
     let mut found: Vec<_> =
         ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md"]

@@ -4,9 +4,10 @@
 //!   [`expected_output`](crate::expected_output).
 //! - `host run` without `--once`, `host watch` and `curl -N` run in the background. Their output contains the
 //!   following lines. Lines before the first command of a block are later output of a program in the background.
-//! - `^C` ends the program that was started last. A new `host run` ends the one before. All are ended after the
-//!   document.
-//! - A command whose output differs and that only reads is repeated for some seconds: its reader also looks again.
+//! - `^C` ends the program that was started last. A new `host run` ends all programs in the background, and so does the
+//!   end of the document.
+//! - A read-only command whose output differs is repeated until a timeout: the host may need some time, and a person
+//!   would repeat the command as well.
 //! - `/path/to/reloader-host` is the directory of this repository, and `7878` a free port.
 
 use crate::{
@@ -28,7 +29,7 @@ use std::{
 };
 use tempfile::TempDir;
 
-/// Commands that may be repeated, as they change nothing.
+/// Commands that may be repeated, because they change nothing.
 const READING: [&str; 8] = [
     "cat ",
     "curl ",
@@ -194,7 +195,7 @@ impl Session {
         shell
     }
 
-    /// Lets cargo use the dependencies of the bundled plugins: the same versions, and already built.
+    /// Lets cargo use the dependencies of the bundled plugins, which are already built, in the same versions.
     fn prepare_cargo(&self) {
         let lock = self.working_directory.join("Cargo.lock");
         if self.working_directory.join("Cargo.toml").exists() && !lock.exists() {
@@ -210,7 +211,7 @@ impl Session {
 struct Background {
     child: Child,
     output: Arc<Mutex<Vec<u8>>>,
-    /// Indices of the lines that have been expected already.
+    /// Indices of the output lines that have already matched an expected line.
     taken: BTreeSet<usize>,
 }
 
@@ -232,7 +233,7 @@ impl Background {
         String::from_utf8_lossy(&self.output.lock().unwrap()).into_owned()
     }
 
-    /// Returns whether a line matches that has not been expected before.
+    /// Marks the first new output line that matches `expected`. Returns whether there is such a line.
     fn take(&mut self, expected: &str) -> bool {
         let output = self.output();
         let lines = lines(&output);
@@ -241,7 +242,8 @@ impl Background {
         found.is_some_and(|index| self.taken.insert(index))
     }
 
-    /// Stops the program. SIGTERM, since a shell without job control starts background programs with SIGINT ignored.
+    /// Stops the program by SIGTERM. SIGINT may have no effect: a shell without job control starts background programs
+    /// with SIGINT ignored.
     fn stop(&mut self) {
         let start = Instant::now();
         if let Ok(None) = self.child.try_wait() {

@@ -42,7 +42,7 @@ fn write_append_and_rename_are_noticed() {
     run.wait_for_value("a = 4");
 }
 
-/// A writer that keeps the file open is read when it pauses.
+/// While a writer keeps the file open, the host reads the file when the writer pauses.
 #[test]
 fn open_writer_is_debounced() {
     let t = TestHost::new();

@@ -11,7 +11,7 @@ fn run(t: &TestHost, settings: &[&str], interval: &str) -> Running {
     t.run(&arguments)
 }
 
-/// Serves the value `a` as `app.txt`, and starts a host that has polled it.
+/// Serves the value `a` as `app.txt`, starts a host that polls it, and waits for the value.
 fn poll_app(t: &TestHost, nginx: &Nginx) -> Running {
     nginx.put("app.txt", "a");
     let url = format!("url={}", nginx.url("/app.txt"));
@@ -25,8 +25,8 @@ fn polling_uses_conditional_requests() {
     let Some(nginx) = Nginx::start() else { return };
     let t = TestHost::new();
     nginx.put("app.json", r#"{"a":1}"#);
-    // nginx derives the ETag from the modification time in seconds. It is reliable only for an old
-    // file.
+    // nginx derives the ETag from the modification time in seconds. So the plugin trusts the ETag only
+    // if the file is old.
     nginx.age("app.json", 100);
     let url = format!("url={}", nginx.url("/app.json"));
     let mut run = run(&t, &[&url], "30ms");
@@ -158,7 +158,7 @@ fn long_poll_triggers_read() {
     }
 }
 
-/// Without a watch, the strategy `hybrid` polls, and the log has no warning.
+/// Without the setting `watch_url`, the strategy `hybrid` polls and logs no warning.
 #[test]
 fn missing_watch_is_no_warning() {
     let Some(nginx) = Nginx::start() else { return };

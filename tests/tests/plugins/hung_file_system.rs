@@ -20,7 +20,8 @@ fn status(t: &TestHost, name: &str) -> Value {
     sources.into_iter().find(|source| source["name"] == name).unwrap_or_default()
 }
 
-/// A watch of a hung file reports no change. That is no success.
+/// A watch of a file on a hung file system reports no change. The host does not count this as a success, so the source
+/// becomes stale.
 #[test]
 fn hung_file_makes_its_source_stale() {
     let t = TestHost::new();
@@ -43,7 +44,7 @@ fn hung_file_makes_its_source_stale() {
     host.stop();
 }
 
-/// More sources hang than the program has threads for blocking operations (512 in tokio).
+/// 600 sources hang, more than tokio has threads for blocking operations (512). Another source is still delivered.
 #[test]
 fn many_hung_sources_delay_nothing_else() {
     let t = TestHost::new();

@@ -5,9 +5,9 @@ use reloader_host::plugin::{Cache, PluginHost};
 use std::{sync::mpsc, thread, time::Duration};
 use tokio::{runtime::Runtime, time::timeout};
 
-/// Number of plugins that hang: more than are loaded concurrently.
+/// Number of hung plugin files: more than the host loads concurrently.
 const HUNG_PLUGINS: usize = 12;
-/// Maximum duration of a shutdown, which takes milliseconds. A load gives up only after ten seconds.
+/// Timeout of the shutdown. It takes milliseconds, unless it waits for a hung load, which fails after ten seconds.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
 
 #[test]
@@ -47,7 +47,7 @@ async fn hung_cache_is_not_used() {
     let Some(mount) = HungMount::over(directory.path()) else { return };
     let cache = Cache::at(mount.path().join("cache"));
     let host = PluginHost::builder().cache(cache).build().unwrap();
-    // The second load does not wait for the cache again, and a compilation takes seconds.
+    // The timeout includes a compilation, which takes seconds. The second load does not wait for the cache again.
     for plugin in ["file", "file"] {
         let loaded = timeout(2 * WAIT_TIMEOUT, host.load(plugin)).await;
         assert!(loaded.expect("the plugin loads without the cache").is_ok());

@@ -41,7 +41,7 @@ fn each_set_is_reported() {
     }
 }
 
-/// A missing key is waited for, and keys with similar names are ignored.
+/// The host waits for the missing key `app`, and ignores the key `apple`.
 #[test]
 fn missing_key_is_waited_for() {
     let Some(redis) = Redis::start() else { return };

@@ -24,7 +24,7 @@ fn documentation_example_plugin_builds_and_runs() {
     let sdk = e2e::package().join("../guest-sdk").canonicalize().unwrap();
     let page = fs::read_to_string(sdk.join("src/lib.rs")).unwrap();
     let source = block(&page, "```");
-    assert!(source.lines().count() < 30, "it is small: {source}");
+    assert!(source.lines().count() < 30, "the example has fewer than 30 lines: {source}");
     let manifest = block(&page, "```toml").replace("…/guest-sdk", &sdk.display().to_string());
     fs::create_dir_all(t.path("greeting/src")).unwrap();
     t.write("greeting/src/lib.rs", source);

@@ -2,7 +2,7 @@
 
 use e2e::{Authority, Finished, Identity, Nginx, Redis, Running, TestHost, wait_until};
 
-/// Creates a directory with the files that the flags name.
+/// Creates a directory with the files that [`CA_FLAGS`] and [`CLIENT_FLAGS`] name.
 fn host(ca: &Authority, client: Option<&Identity>) -> TestHost {
     let t = TestHost::new();
     t.write("ca.pem", ca.pem());
@@ -16,13 +16,13 @@ fn host(ca: &Authority, client: Option<&Identity>) -> TestHost {
 const CA_FLAGS: [&str; 2] = ["--tls-ca", "ca.pem"];
 const CLIENT_FLAGS: [&str; 4] = ["--tls-cert", "client.pem", "--tls-key", "client.key"];
 
-/// Reads a key once.
+/// Runs the host until it has read the key `app` once.
 fn key_once(t: &TestHost, url: &str, flags: &[&str]) -> Finished {
     let plugin = ["run", "--plugin", "kvs", "--once", "--format", "raw", "--log-level", "error"];
     t.finish(&[&plugin[..], &["--set", "key=app", "--set", url], flags].concat())
 }
 
-/// Reads a URL once.
+/// Runs the host until it has read a URL once.
 fn url_once(t: &TestHost, url: &str, flags: &[&str]) -> Finished {
     let plugin = ["run", "--plugin", "http", "--once", "--format", "raw", "--log-level", "error"];
     let url = format!("url={url}");
@@ -171,7 +171,7 @@ fn connection_is_reused_until_certificate_changes() {
         let connections: std::collections::BTreeSet<_> = connections.map(str::to_owned).collect();
         (arrivals.len(), connections.len())
     };
-    assert_eq!(by("first").1, 1, "one connection for all of them: {:?}", nginx.arrivals());
+    assert_eq!(by("first").1, 1, "one connection for all requests: {:?}", nginx.arrivals());
     // Replace the key first: the old pair stays in use until the certificate matches.
     let second = clients.client("second");
     t.replace("client.key", &second.key);
@@ -237,7 +237,7 @@ fn invalid_server_certificate_is_explained() {
 fn plaintext_server_is_detected() {
     let (Some(redis), Some(nginx)) = (Redis::start(), Nginx::start()) else { return };
     let t = TestHost::new();
-    // Redis waits for the end of a line; nginx answers with an error.
+    // Redis takes the TLS handshake for an incomplete line and does not answer; nginx answers with an HTTP error.
     let url = format!("url=rediss://127.0.0.1:{}", redis.port());
     let redis = key_once(&t, &url, &["--set", "timeout=1"]);
     assert!(error_line(&redis).contains("speak TLS on this port?"), "{redis:?}");
@@ -245,8 +245,8 @@ fn plaintext_server_is_detected() {
     assert!(error_line(&nginx).contains("speak TLS on this port?"), "{nginx:?}");
 }
 
-/// Reads a URL with these flags. The directory contains an authority, the certificates and keys
-/// `one` and `two`, and invalid files.
+/// Asserts that the host exits with status 2 and this error if it is started with these flags. The
+/// directory contains an authority, the certificate and key `one`, the key `two`, and invalid files.
 fn assert_flags_rejected(flags: &[&str], expected: &str) {
     let (ca, t) = (Authority::new("ca"), TestHost::new());
     let (one, two) = (ca.client("one"), ca.client("two"));

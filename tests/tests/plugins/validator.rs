@@ -22,7 +22,7 @@ fn runtime() -> PluginHost {
     PluginHost::builder().cache(cache).limits(limits).build().unwrap()
 }
 
-/// File, and a source with a validator that watches it.
+/// File, and a source that watches the file and has a validator.
 struct ValidatedFile {
     path: PathBuf,
     reader: Subscription,

@@ -20,7 +20,7 @@ fn cache_entries(t: &TestHost) -> Vec<PathBuf> {
     entries.filter(|path| path.extension().is_some_and(|extension| extension == "cwasm")).collect()
 }
 
-/// Host with a cache that contains the minimal plugin.
+/// Test host whose cache of compiled plugins contains the guest `minimal`.
 struct CachedPlugin {
     t: TestHost,
     plugin: String,
@@ -80,7 +80,7 @@ e2e::cases! {
     }
 }
 
-/// All sixteenths of one entry.
+/// Truncates an entry, or flips a bit of it, at each sixteenth of its length.
 #[test]
 fn corruption_at_each_offset_is_detected() {
     let cached = CachedPlugin::new();
@@ -123,7 +123,7 @@ fn cache_entry_of_other_plugin_is_rejected() {
     let second = cache_entries(&t).into_iter().find(|entry| *entry != first).unwrap();
     fs::copy(&second, &first).unwrap();
     let run = run_with_cache(&t, &quiet, &[]);
-    assert_eq!(run.text(), "x", "the value of the other plugin");
+    assert_eq!(run.text(), "x", "the compiled code of the other plugin was used");
     assert!(run.stderr.contains("invalid plugin cache entry, recompiling"), "{}", run.stderr);
 }
 
@@ -150,7 +150,7 @@ fn link_to_other_directory(t: &TestHost, path: &Path) {
 }
 
 e2e::cases! {
-    /// Another user could exchange the compiled code.
+    /// The host does not use a cache directory in which another user could replace the compiled code.
     mod unsafe_cache_directory_is_not_used: assert_cache_disabled {
         writable_by_others(create_writable_directory);
         symbolic_link(link_to_other_directory);

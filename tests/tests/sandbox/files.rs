@@ -1,12 +1,12 @@
-//! Attacks on files. Only granted paths are readable, by their exact text, and only through the
-//! host.
+//! Attacks on files. A guest can read a file only through the import of the host, and only by the exact
+//! text of a granted path.
 
 use crate::run_attack::{attack, fails, value_of};
 use e2e::TestHost;
 use rustix::fs::{Mode, mkfifoat};
 use std::{fs, os::unix::fs::symlink};
 
-/// Creates a directory with two granted paths, `granted` and `folder`, and secrets beside them.
+/// Creates a directory with the paths `granted` and `folder`, which the tests grant, and with secrets.
 fn directory_with_secrets() -> TestHost {
     let t = TestHost::new();
     t.write("secret", "s3cr3t");
@@ -18,6 +18,7 @@ fn directory_with_secrets() -> TestHost {
     t
 }
 
+/// Asserts that a guest can neither read nor watch this path if `granted` or `folder` is granted.
 /// `DIRECTORY` in the path is replaced by the directory of the test.
 fn assert_path_denied(path: &str) {
     let t = directory_with_secrets();
@@ -58,8 +59,8 @@ fn granted_file_is_readable() {
     assert_eq!(value_of(&attack(&t, "watch-path", &settings)), "watched");
 }
 
-/// Performs an attack through WASI on granted paths. `DIRECTORY` is replaced by the directory of the
-/// test.
+/// Performs an attack through WASI on granted paths, and asserts that it fails and changes no file.
+/// `DIRECTORY` is replaced by the directory of the test.
 fn assert_no_wasi_access(attack_name: &str, paths: &[&str]) {
     let t = TestHost::new();
     t.write("granted", "fine");
@@ -118,7 +119,8 @@ fn schema_default_grants_nothing() {
     let t = TestHost::new();
     t.write("secret", "s3cr3t");
     assert_eq!(t.finish(&["plugins", "export", "file", "-o", "file.wasm"]).status, Some(0));
-    // The SDK does not build such a plugin, but an attacker need not use the SDK.
+    // Edit the schema in the component: `secret` becomes the default of the setting `path`. The SDK
+    // does not build such a plugin, but an attacker need not use the SDK.
     let swap = |bytes: Vec<u8>, old: &str, new: &str| -> Vec<u8> {
         let new = format!("{new}{}", " ".repeat(old.len() - new.len()));
         let mut bytes = bytes;

@@ -1,4 +1,4 @@
-//! Grants by flags, revoked implied grants, and reports of denials.
+//! Grants by flags, `--no-implied-grants`, and reports of denials.
 
 use e2e::{TestHost, guest};
 use serde_json::{Value, json};

@@ -28,8 +28,8 @@ fn truncated_component_is_rejected() {
     }
 }
 
-/// If the flipped bit is part of a text or a constant, the component is still valid, and fails
-/// because its file is missing.
+/// If the flipped bit is part of a text or a constant, the component may still be valid. Then the
+/// plugin fails because the file that it reads is missing.
 #[test]
 fn component_with_flipped_bit_fails_cleanly() {
     let t = TestHost::new();
@@ -41,7 +41,7 @@ fn component_with_flipped_bit_fails_cleanly() {
         let run = run_plugin(&t, "./flipped.wasm", &["--set", "path=nothing"]);
         let (status, error) = run.status_and_error();
         assert!([Some(1), Some(2)].contains(&status), "{at}: {error}");
-        // A busy machine compiles slowly, which is reported.
+        // On a busy machine, the compilation is slow, and the host logs that.
         let is_error = |line: &&str| !line.contains(" INFO plugin compilation is slow");
         assert_eq!(error.lines().filter(is_error).count(), 1, "{at}: {error}");
     }
@@ -55,7 +55,7 @@ fn assert_file_rejected(plugin: &str, create: fn(&Path), expected: &[&str]) {
 
 fn create_nothing(_: &Path) {}
 
-/// File that a test creates.
+/// Path of the file that `create` makes.
 const CREATED: &str = "./plugin.wasm";
 
 e2e::cases! {
@@ -137,7 +137,7 @@ fn sibling_instances(times: u32) -> String {
     text
 }
 
-/// Adds a component to the minimal one and returns the path of the result.
+/// Writes the minimal plugin with this component nested in it, and returns its path.
 fn plugin_with(t: &TestHost, text: &str) -> &'static str {
     t.write("plugin.wasm", with_component(&minimal_component(), &component(text)));
     "./plugin.wasm"
@@ -208,14 +208,14 @@ fn mismatched_import_is_named() {
     assert_rejected(&run, &["`shred`"]);
 }
 
-/// Compilation bomb: the minimal plugin with additional fields that take long to compile.
+/// Compilation bomb: the minimal plugin with additional module fields, such as functions, that take long to compile.
 fn compile_bomb(fields: &str) -> Vec<u8> {
     let text = fs::read_to_string(e2e::package().join("guests/minimal.wat")).unwrap();
     let end = text.trim_end().rfind(')').unwrap();
     component(&format!("{}{fields})", &text[..end]))
 }
 
-/// Returns nested blocks with branch tables of 600,000 labels together.
+/// Returns a function with 2,000 nested blocks and 300 branch tables of 2,000 labels each.
 fn function_with_many_branches() -> String {
     let mut text = String::from("(func (param i32)");
     let depth = 2_000;
@@ -238,7 +238,7 @@ fn long_function() -> String {
     format!("(func (param i64) (result i64) (local.get 0){operations})")
 }
 
-/// Returns 40,000 loops over 40,000 local variables.
+/// Returns a function with 40,000 local variables and 40,000 loops that change them.
 fn function_with_many_locals() -> String {
     let loops: String = (0..40_000)
         .map(|number| {
@@ -252,7 +252,8 @@ fn function_with_many_locals() -> String {
     format!("(func (param i32) (local {}) {loops})", "i64 ".repeat(40_000))
 }
 
-/// The limit is shorter than any machine needs to compile the bomb.
+/// Asserts that the host aborts the compilation of a bomb. The time limit of 100 ms is shorter than any
+/// machine needs for the compilation.
 fn assert_compilation_aborted(fields: &str) {
     let t = TestHost::new();
     t.write("bomb.wasm", compile_bomb(fields));

@@ -24,7 +24,7 @@ e2e::cases! {
     }
 }
 
-/// The other server accepts connections, but the host opens none.
+/// The target of the redirect is a running server on a port without a grant.
 #[test]
 fn redirect_to_other_server_is_rejected() {
     assert_redirect_rejected("302 Found", &tcp(hold).url("/"), &["redirect"]);
@@ -51,7 +51,7 @@ fn endless_redirects_are_rejected() {
 
 fn assert_head_rejected(serve: Serve, expected: &[&str]) {
     let server = tcp(move |stream| {
-        // Wait for the request: a client treats data on an idle connection as its end.
+        // Wait for the request: a client closes an idle connection on which data arrives.
         stream.peek(&mut [0])?;
         serve(stream)
     });
@@ -85,7 +85,7 @@ e2e::cases! {
         );
         endless_informational_responses(
             |stream| flood(stream, b"HTTP/1.1 100 Continue\r\n\r\n"),
-            &["more than 16 informational responses before the response"],
+            &["more than 16 informational responses before the final response"],
         );
         binary_data(|stream| flood(stream, b"\0\x01\x02"), &["HTTP", "invalid"]);
         redis_reply(|stream| stream.write_all(b"+PONG\r\n"), &["HTTP", "invalid"]);
@@ -183,7 +183,8 @@ e2e::cases! {
     }
 }
 
-/// The host does not decompress the body, or stops at the limit: it never allocates a gigabyte.
+/// A response body of 1 GiB, compressed to less than 2 MiB, does not raise the memory of the host above
+/// [`MAX_PEAK_MIB`]: it is not decompressed, or only up to a limit.
 #[test]
 fn decompression_bomb_is_bounded() {
     let t = TestHost::new();
@@ -200,7 +201,8 @@ fn decompression_bomb_is_bounded() {
     assert!(peak < MAX_PEAK_MIB, "{peak} MiB: {}", run.stderr());
 }
 
-/// Reads a URL and a Redis key over TLS.
+/// Asserts that a read of a URL and a read of a Redis key over TLS fail if the server breaks the
+/// handshake in this way.
 fn assert_handshake_rejected(handshake: Tls) {
     let server = handshake.serve();
     let url = format!("url=https://127.0.0.1:{}/", server.port());
@@ -244,7 +246,7 @@ fn assert_http2_flood_rejected(flood: Http2) {
 }
 
 e2e::cases! {
-    /// Floods of HTTP/2 frames that require an answer or processing time.
+    /// Floods of HTTP/2 frames make the read fail in time and with bounded memory.
     mod http2_flood_is_rejected: assert_http2_flood_rejected {
         pings(Http2::Pings);
         settings(Http2::Settings);

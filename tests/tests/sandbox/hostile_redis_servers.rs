@@ -75,7 +75,7 @@ e2e::cases! {
     }
 }
 
-/// Reads a hash and a prefix.
+/// Asserts that a read of a hash and a read of a prefix fail with this reply.
 fn assert_reply_type_rejected(reply: &'static [u8]) {
     for subject in ["hash=app", "prefix=app"] {
         let server = resp(move |_, stream| stream.write_all(reply));

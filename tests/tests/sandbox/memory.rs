@@ -80,7 +80,8 @@ fn largest_http_body_fits_default_memory() {
     assert!(value_of(&run) == largest_value(), "{}", run.stderr);
 }
 
-/// The reader and the watcher of a source share the memory limit, and guest memory never shrinks.
+/// Values of the maximum size can change repeatedly under the strategy `hybrid` and the default memory
+/// limit, although the reader and the watcher share the limit and guest memory never shrinks.
 #[tokio::test(flavor = "multi_thread")]
 async fn largest_value_changes_under_hybrid_strategy() {
     let Some(redis) = Redis::start() else { return };
@@ -134,7 +135,8 @@ async fn largest_value_changes_under_hybrid_strategy() {
     }
 }
 
-/// Memory is allocated for the received body, not for the maximum body size.
+/// The plugin allocates memory for the received body, not for `max_bytes`, so this setting may be higher
+/// than the memory limit allows.
 #[test]
 fn max_bytes_may_exceed_memory_limit() {
     let t = TestHost::new();

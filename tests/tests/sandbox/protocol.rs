@@ -19,7 +19,7 @@ fn assert_text_guest_fails(guest: &str) {
 }
 
 e2e::cases! {
-    /// No compiler of a plugin would produce these results.
+    /// The guests return malformed results that no compiler of a plugin would produce.
     mod malformed_result_is_reported: assert_text_guest_fails {
         unknown_outcome("invalid-outcome");
         pointer_out_of_bounds("result-out-of-bounds");
@@ -141,7 +141,7 @@ e2e::cases! {
     }
 }
 
-/// A watch above the event rate limit is throttled, and the limit is logged once.
+/// A watch that exceeds the limit of events per second is throttled, and the limit is logged once.
 #[test]
 fn event_rate_limit_is_logged_once() {
     let t = TestHost::new();
@@ -149,7 +149,7 @@ fn event_rate_limit_is_logged_once() {
     let mut run = start_attack(&t, "distinct-values", &["when=next"], &more);
     let expected = "too many watch events; limit `events` is 20 per second";
     run.wait_for_log(expected);
-    // Events of three seconds.
+    // These events take three seconds at 20 events per second. The host must not log the limit again.
     for _ in 0..60 {
         run.wait_for_event("changed");
     }
@@ -159,7 +159,7 @@ fn event_rate_limit_is_logged_once() {
     assert_eq!(lines.count(), 1, "{stderr}");
 }
 
-/// A source above the value byte rate limit is throttled, and the limit is logged once.
+/// A source whose values exceed the limit of bytes per second is throttled, and the limit is logged once.
 #[test]
 fn value_rate_limit_is_logged_once() {
     let t = TestHost::new();
@@ -187,7 +187,7 @@ fn repeated_removed_events_do_not_remove() {
     assert_eq!(run.remaining_lines(), [""; 0], "the value was removed or changed");
 }
 
-/// A plugin that crashes in every second call keeps its last value and its instance is replaced.
+/// The source of a plugin that crashes in every second call recovers with a new instance after each crash.
 #[test]
 fn crashed_reads_recover() {
     let t = TestHost::new();
@@ -197,7 +197,7 @@ fn crashed_reads_recover() {
     assert_eq!(run.stop().code(), Some(0), "{}", run.stderr());
 }
 
-/// A plugin that crashes in each call keeps its last value, and the log does not repeat the
+/// A source whose watch crashes in each call keeps its last value, and the log does not repeat the
 /// failure.
 #[test]
 fn repeated_crashes_are_logged_once() {

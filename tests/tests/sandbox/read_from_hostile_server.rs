@@ -12,8 +12,8 @@ pub(crate) const DRIP_INTERVAL: Duration = Duration::from_millis(20);
 /// Maximum resident memory of a host that reads from a hostile server, in MiB.
 pub(crate) const MAX_PEAK_MIB: u64 = 250;
 
-/// Reads a source once and asserts that it fails with a one-line error that contains one of the
-/// texts. The plugins time out after two seconds; [`TestHost::finish`] fails if the host does not end.
+/// Runs the host once and asserts that it fails with a one-line error that contains one of the texts in
+/// `expected`. The plugins time out after two seconds; [`TestHost::finish`] fails if the host does not exit.
 pub(crate) fn assert_read_fails(plugin: &str, settings: &[&str], expected: &[&str]) {
     let t = TestHost::new();
     let mut arguments = vec!["run", "--once", "--log-level", "error", "--plugin", plugin];
@@ -37,7 +37,7 @@ pub(crate) fn assert_http_fails(server: Server, expected: &[&str]) {
     assert_read_fails("http", &[&url, "timeout=1", "deadline=2"], expected);
 }
 
-/// Reads a key, a hash and a prefix.
+/// Asserts that reads of a key, a hash and a prefix from this server fail.
 pub(crate) fn assert_kvs_fails(server: Server, expected: &[&str]) {
     let url = format!("url=redis://127.0.0.1:{}", server.port());
     for subject in ["key=app", "hash=app", "prefix=app"] {

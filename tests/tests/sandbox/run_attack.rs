@@ -36,7 +36,7 @@ pub(crate) fn attack(t: &TestHost, attack: &str, settings: &[&str]) -> Finished 
     finish(t, &arguments(attack, settings), &["--once"])
 }
 
-/// Like [`attack`], with a limit `NAME=VALUE`, which shortens the test.
+/// Like [`attack`], with another limit than the default: `NAME=VALUE`.
 pub(crate) fn attack_with_limit(
     t: &TestHost,
     limit: &str,
@@ -74,10 +74,12 @@ pub(crate) fn fails_with(run: &Finished, status: i32, expected: &str) {
     assert_eq!(run.status, Some(status), "{run:?}");
     assert!(run.stdout.is_empty(), "{run:?}");
     let reasons: Vec<&str> = run.stderr.lines().filter(|line| !is_logged(line)).collect();
-    let [reason] = reasons.as_slice() else { panic!("one line: {:?}", run.stderr) };
+    let [reason] = reasons.as_slice() else {
+        panic!("expected one line of error, got {:?}", run.stderr)
+    };
     assert!(reason.starts_with("error: "), "{reason}");
     assert!(reason.contains(expected), "{expected:?} is not in {reason:?}");
-    assert!(reason.len() < 5_000, "it is {} bytes long", reason.len());
+    assert!(reason.len() < 5_000, "the error has {} bytes", reason.len());
     for word in INTERNAL_TERMS {
         assert!(!reason.contains(word), "{word:?} is in {reason:?}");
     }

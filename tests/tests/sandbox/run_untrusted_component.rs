@@ -8,7 +8,7 @@ use std::{fs, time::Duration};
 const MAX_CPU_TIME: Duration = Duration::from_secs(12);
 
 /// Runs a plugin once. Asserts that the CPU time is bounded; [`TestHost::finish`] fails if the host
-/// does not end.
+/// does not exit.
 pub(crate) fn run_plugin(t: &TestHost, plugin: &str, more: &[&str]) -> Finished {
     let limits = ["--limit", "compile-time=5s", "--limit", "call-timeout=5s"];
     let run = t.finish(&[&["run", "--once", "--plugin", plugin], &limits[..], more].concat());
@@ -28,7 +28,7 @@ pub(crate) fn assert_rejected(run: &Finished, expected: &[&str]) {
     );
 }
 
-/// Returns the minimal component, from which the others are derived.
+/// Returns the valid guest `minimal`, from which the tests derive hostile components.
 pub(crate) fn minimal_component() -> Vec<u8> {
     fs::read(text_guest("minimal")).unwrap()
 }

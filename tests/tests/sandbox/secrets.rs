@@ -13,7 +13,8 @@ fn attack_setting(attack: &str) -> String {
     format!("attack={attack}")
 }
 
-/// Starts a server that answers each request with `ok` and reports the request heads.
+/// Starts a server that answers `/moved` with a redirect to another origin, and other requests with
+/// `ok`. Returns its origin and a receiver of the request heads.
 fn server() -> (String, Receiver<Vec<String>>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let origin = format!("http://{}", listener.local_addr().unwrap());
@@ -41,7 +42,8 @@ fn server() -> (String, Receiver<Vec<String>>) {
     (origin, requests)
 }
 
-/// `PORT` in the URL is replaced by the port of the server.
+/// Asserts that the host authenticates at a Redis server with this URL and these settings. `PORT` in
+/// the URL is replaced by the port of the server.
 fn assert_authenticates(url: &str, settings: &[&str]) {
     let t = TestHost::new();
     let Some(redis) = Redis::start_with(&["--requirepass", "p@ss/word"]) else { return };
@@ -219,7 +221,7 @@ fn conflicting_credentials_are_rejected() {
     assert!(line.contains(expected) && !line.contains("s3cr3t"), "{line}");
 }
 
-/// References also work in settings that are not strings.
+/// References to secrets also work in settings that are not strings.
 #[test]
 fn number_setting_accepts_reference() {
     let t = TestHost::new();

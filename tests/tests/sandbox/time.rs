@@ -46,7 +46,7 @@ fn cpu_limit_error(when: &str) -> String {
     )
 }
 
-/// Either limit may be exceeded first.
+/// Asserts that the guest exceeds the CPU limit or the memory limit, whichever it reaches first.
 fn assert_text_guest_interrupted(guest: &str, when: &str) {
     let run = text(&TestHost::new(), guest, &["--limit", SHORT_CALL_CPU]);
     let limits = [cpu_limit_error(when), "limit `memory` is 24MiB".into()];
@@ -66,7 +66,7 @@ e2e::cases! {
     }
 }
 
-/// Either limit may be exceeded first.
+/// Asserts that the attack exceeds the CPU limit of a call, or the call timeout on a busy machine.
 fn assert_host_calls_limited(attack_name: &str) {
     let t = TestHost::new();
     t.write("value", "x");
@@ -95,7 +95,8 @@ fn default_cpu_limit_is_two_seconds() {
     fails(&attack(&t, "infinite-loop", &[]), "limit `call-cpu` is 2s (in `reload`)");
 }
 
-/// Performs an endless wait in the calls `open`, `reload` and `arm`.
+/// Performs an endless wait in the calls `open`, `reload` and `arm`, and asserts that the call timeout
+/// ends each call.
 fn assert_wait_times_out(attack_name: &str, target: &str) {
     let t = TestHost::new();
     t.write("value", "x");
@@ -183,8 +184,8 @@ fn instance_is_replaced_after_trap() {
 fn waiting_does_not_count_as_cpu_time() {
     const CHUNKS: usize = 2_500;
     let t = TestHost::new();
-    // Each chunk wakes the plugin after more than 1 ms, more often than the CPU limit has
-    // milliseconds.
+    // The chunks wake the plugin 2,500 times, after 1.2 ms each. If a wait counted as 1 ms of CPU time,
+    // the plugin would exceed the CPU limit of two seconds.
     let server = hostile::http(|_, stream| {
         let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {CHUNKS}\r\n\r\n");
         stream.write_all(head.as_bytes())?;

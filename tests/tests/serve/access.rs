@@ -71,7 +71,7 @@ fn removed_token_is_rejected() {
         served.ask("GET", "/v1/sources", &[("authorization", &reader)]).status == 401
     });
     served.t.replace("app.in", "two");
-    // Event streams that were opened with the token end.
+    // The host ends event streams that were opened with the removed token.
     let mut rest = String::new();
     events.as_reader().read_to_string(&mut rest).unwrap();
     assert!(!rest.contains("\"revision\":2"), "{rest}");
@@ -96,8 +96,8 @@ fn public_address_requires_credentials() {
 /// Configuration of a public address without credentials.
 const PUBLIC: &str = "[listen]\naddress = \"0.0.0.0:0\"\n";
 
-/// Starts a host on a public address with a token, and reloads a configuration without credentials.
-/// `configured` precedes the token; `weakened` replaces both.
+/// Starts a host on a public address with the configuration `configured` and a token. Asserts that the
+/// host rejects a reload to the configuration `weakened`, which has no token.
 fn assert_weaker_configuration_rejected(arguments: &[&str], configured: &str, weakened: &str) {
     let (admin, admits) = token(&["admin", "--scope", "admin"]);
     let t = TestHost::new();
@@ -120,7 +120,8 @@ fn assert_weaker_configuration_rejected(arguments: &[&str], configured: &str, we
 }
 
 e2e::cases! {
-    /// The socket stays bound until the host exits, even if the configuration changes.
+    /// A host with a public socket rejects a configuration without credentials, whatever its address: the
+    /// public socket stays bound until the host exits.
     mod reload_without_credentials_on_public_socket_is_rejected:
         assert_weaker_configuration_rejected
     {
@@ -230,6 +231,6 @@ fn client_certificates_authenticate_and_rotate() {
     served.t.replace("server.pem", "nonsense");
     e2e::wait_until("the new certificate", || {
         assert!(agent.get(&url).call().is_ok());
-        served.host.stderr().contains("TLS file unusable")
+        served.host.stderr().contains("TLS file of the API unusable")
     });
 }

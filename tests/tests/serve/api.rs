@@ -25,7 +25,7 @@ fn source_status_is_listed() {
     assert_eq!(served.ask("HEAD", "/v1/sources/app/value", &[]).status, 200);
 }
 
-/// A value is returned byte for byte, and as 304 if the client's ETag is current.
+/// The API returns a value byte for byte, or status 304 if the client's ETag is current.
 #[test]
 fn value_is_exact_and_conditional() {
     let served = Served::app("");
@@ -218,10 +218,10 @@ fn request_body_is_ignored() {
         let head = "POST /v1/sources/app/reload HTTP/1.1\r\nhost: localhost\r\n\
                     transfer-encoding: chunked\r\n\r\n";
         (&stream).write_all(head.as_bytes()).unwrap();
-        // A server that does not wait for the body answers now.
+        // If the server did not wait for the body, its response would arrive within this time.
         stream.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
         let early = answers.fill_buf().map(<[u8]>::len);
-        assert!(early.is_err(), "answered before the body was there: {early:?}");
+        assert!(early.is_err(), "the host answered before the end of the body: {early:?}");
         stream.set_read_timeout(Some(e2e::WAIT_TIMEOUT)).unwrap();
         (&stream).write_all(rest.as_bytes()).unwrap();
         let mut head = String::new();
@@ -235,7 +235,8 @@ fn request_body_is_ignored() {
     }
 }
 
-/// The output of a validation command may contain the value, so it is only logged.
+/// The value of a source with `store = false` is a secret. The output of a command may contain the value, so
+/// the output is only logged, and not served.
 #[test]
 fn rejection_reason_of_secret_is_hidden() {
     let sink = "[[source.sink]]\ntype = \"exec\"\nretries = 0\n\

@@ -79,7 +79,7 @@ async fn client_reconnects_after_host_restart() {
     let socket = served.t.path("state/control.sock");
     let client = Client::at_socket(&socket);
     let mut values = client.watch("app");
-    let Change::Value(value) = values.next().await.unwrap() else { panic!("there is a value") };
+    let Change::Value(value) = values.next().await.unwrap() else { panic!("expected a value") };
     assert_eq!((&*value.content, value.revision, &*value.state), (&b"one"[..], 1, "current"));
     assert_eq!(served.host.stop().code(), Some(0));
     served.t.replace("app.in", "two");
@@ -89,7 +89,7 @@ async fn client_reconnects_after_host_restart() {
         match values.next().await.unwrap() {
             Change::Value(value) if *value.content == *b"two" => break,
             Change::Value(value) => assert_eq!(*value.content, *b"one"),
-            Change::Removed { .. } => panic!("it is there"),
+            Change::Removed { .. } => panic!("the value was not removed"),
         }
     }
     let detail = client.source("app").await.unwrap();
@@ -100,7 +100,8 @@ async fn client_reconnects_after_host_restart() {
     assert!(matches!(none, ClientError::ErrorResponse { status: 404, .. }), "{none}");
 }
 
-/// A user who may open the control socket may also read the state, so secrets are returned there.
+/// The host serves values of sources with `store = false` on the control socket only: a user who may open
+/// this socket may also read the state store.
 #[test]
 fn secrets_are_served_only_on_control_socket() {
     let served = Served::app("store = false\n");

@@ -30,7 +30,7 @@ fn silent(client: &Client, count: usize) -> Vec<Connection> {
     (0..count).map(|_| client.connect().unwrap()).collect()
 }
 
-/// Clients that connect and send nothing, or only a part of a request, do not keep others out.
+/// Clients that connect and send nothing, or only a part of a request, do not prevent other clients from connecting.
 #[test]
 fn silent_connections_are_closed_for_new_ones() {
     let (served, client) = served();
@@ -43,12 +43,16 @@ fn silent_connections_are_closed_for_new_ones() {
         assert_eq!(client.ask(&Request::get(path, None)), Ok(200), "{path}");
     }
     served.host.wait_for_log("connection limit reached");
-    assert_eq!(served.t.finish(&["status"]).status, Some(0), "by the control socket");
+    assert_eq!(
+        served.t.finish(&["status"]).status,
+        Some(0),
+        "the control socket has no such limit"
+    );
     let first = all[0].read(&mut [0]).ok();
     assert!(matches!(first, None | Some(0)), "the oldest silent connection is closed");
 }
 
-/// A connection that is kept alive after a response is idle, too.
+/// At the limit, the host also closes idle connections that are kept alive after a response.
 #[test]
 fn kept_alive_connections_are_closed_for_new_ones() {
     let (_served, client) = served();
@@ -58,19 +62,20 @@ fn kept_alive_connections_are_closed_for_new_ones() {
         connection.read_exact(&mut vec![0; head.length]).unwrap();
     }
     let start = Instant::now();
-    wait_until("a place for another request", || {
+    wait_until("a free connection for another request", || {
         client.ask(&Request::get("/v1/sources", None)) == Ok(200)
     });
-    // The host closes idle connections after 30 seconds in any case.
+    // Less than 30 seconds, after which the host closes idle connections even below the limit.
     assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
 }
 
-/// Active requests keep their places. Above the limit, short requests are answered.
+/// Event streams occupy all connections, and are not closed. Above the limit, the host answers short requests, and
+/// rejects event streams and long polls with status 503.
 #[test]
 fn short_requests_are_answered_above_the_limit() {
     let (served, client) = served();
     let mut streams = Vec::new();
-    wait_until("event streams on all places", || {
+    wait_until("event streams on all connections", || {
         // The host may not have noticed yet that an earlier connection is closed.
         let mut stream = client.connect().unwrap();
         if Request::get("/v1/events", None).begin(&mut stream).unwrap().status == 200 {
@@ -92,7 +97,7 @@ fn short_requests_are_answered_above_the_limit() {
         }
     }
     drop(streams);
-    wait_until("free places", || {
+    wait_until("free connections", || {
         client.ask(&Request::get("/v1/sources/app/value?wait=1s", None)) == Ok(200)
     });
 }

@@ -86,8 +86,8 @@ fn source_stream_excludes_others() {
     served.get("/v1/sources/unknown/events").is_problem(404, "unknown");
 }
 
-/// A client that resumes receives only the newest events; after a restart of the host it receives
-/// everything.
+/// A client that resumes with a `Last-Event-ID` receives only the newest event of each changed source.
+/// With the ID of another host process, or an invalid ID, the stream starts anew with all sources.
 #[test]
 fn last_event_id_resumes_stream() {
     let mut served = Served::app(

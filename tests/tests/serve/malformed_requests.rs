@@ -1,4 +1,4 @@
-//! Malformed requests: each is answered with problem details.
+//! Malformed requests: each is answered with problem details (RFC 9457).
 
 use crate::served::Served;
 use std::{
@@ -58,7 +58,7 @@ fn malformed_requests_are_answered_with_problems() {
     }
 }
 
-/// RFC 9112, section 3.2.
+/// A request without exactly one valid `Host` header is answered with status 400 (RFC 9112, section 3.2).
 #[test]
 fn request_must_have_one_host_header() {
     let served = Served::app("");
@@ -75,7 +75,7 @@ fn request_must_have_one_host_header() {
         let head = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n");
         assert!(exchange(&served, &head).starts_with("HTTP/1.1 200"), "{path}");
     }
-    // The target takes precedence over the header.
+    // The host name in an absolute request target takes precedence over the `Host` header.
     let head = "GET http://evil.example/v1/sources HTTP/1.1\r\nhost: localhost\r\n";
     assert_problem(&served, head, "421");
 }

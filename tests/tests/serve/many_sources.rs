@@ -1,4 +1,4 @@
-//! Hosts with many sources: pages of the list, shared responses, and CPU time without work.
+//! Hosts with many sources: pages of the list, responses that concurrent requests share, and idle CPU time.
 
 use crate::served::{Answer, Served, token};
 use e2e::{TestHost, wait_until};
@@ -44,11 +44,19 @@ fn list_is_divided_into_pages() {
     assert_eq!(first.json()["groups"].as_array().unwrap().len(), 1);
     let second = served.get("/v1/sources?limit=2&after=s0001");
     assert_eq!(names(&second), ["s0002", "s0003"]);
-    assert_eq!(second.json()["groups"].as_array().unwrap().len(), 0, "they are on the first page");
+    assert_eq!(
+        second.json()["groups"].as_array().unwrap().len(),
+        0,
+        "groups are only on the first page"
+    );
     let last = served.get("/v1/sources?limit=2&after=s0003");
     assert_eq!((names(&last), last.header("link")), (vec!["s0004".to_owned()], ""));
     assert!(last.json()["next"].is_null());
-    assert_eq!(names(&served.get("/v1/sources?after=s00025")).len(), 2, "the name may be unknown");
+    assert_eq!(
+        names(&served.get("/v1/sources?after=s00025")).len(),
+        2,
+        "`after` may name an unknown source"
+    );
     for invalid in ["limit=0", "limit=10001", "limit=x", "limit=-1", "what=1"] {
         served.get(&format!("/v1/sources?{invalid}")).is_problem(400, "");
     }
@@ -66,7 +74,7 @@ fn pages_contain_only_accessible_sources() {
     assert_eq!(names(&page("&after=s0003")), ["s0004"]);
 }
 
-/// The command line follows the pages.
+/// `host status` requests all pages of the list.
 #[test]
 fn status_lists_sources_of_all_pages() {
     let served = served(1_100, "");
@@ -77,7 +85,7 @@ fn status_lists_sources_of_all_pages() {
     assert_eq!((sources.len(), &sources[1_099]["name"]), (1_100, &"s1099".into()));
 }
 
-/// Each response has the state at the time of its request, although concurrent requests share it.
+/// Concurrent requests for the list of sources may share one response. It is never older than any of these requests.
 #[test]
 fn shared_list_is_never_older_than_its_request() {
     let served = served(100, "");
@@ -102,18 +110,18 @@ fn shared_list_is_never_older_than_its_request() {
     });
 }
 
-/// Without changes, a host does nothing for each source, also while clients follow the events.
+/// While no value changes, a host with 3,000 sources and a client of the event stream uses almost no CPU time.
 #[test]
 fn idle_host_with_many_sources_uses_no_cpu_time() {
     let served = served(3_000, "");
     let _events = served.open("/v1/events", &[]);
     let cpu_time = || cpu_time_of(served.host.id());
-    wait_until("the end of the start", || {
+    wait_until("the end of the startup work", || {
         let before = cpu_time();
         thread::sleep(Duration::from_millis(500));
         cpu_time() - before < Duration::from_millis(30)
     });
-    // A period of measurement, not a wait.
+    // The sleep is the measured period, not a wait for a condition.
     let (before, start) = (cpu_time(), Instant::now());
     thread::sleep(Duration::from_secs(4));
     let ratio = (cpu_time() - before).as_secs_f64() / start.elapsed().as_secs_f64();

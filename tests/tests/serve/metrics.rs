@@ -44,7 +44,7 @@ fn sources_and_sinks_are_counted() {
     assert_eq!(
         app("reaction_seconds_count"),
         1.0,
-        "the first value was there, and the second was seen"
+        "only the second value has a reaction time: the first one was there at the start"
     );
     assert!(app("read_duration_seconds_count") >= 2.0);
     assert!(app("plugin_memory_bytes") > 0.0 && app("plugin_cpu_seconds_total") > 0.0);
@@ -88,7 +88,7 @@ fn openmetrics_format_is_negotiated() {
     assert!(page.header("content-type").starts_with("application/openmetrics-text"), "{page:?}");
     assert!(page.text.ends_with("# EOF\n"), "{}", page.text);
     let last = "reloader_read_duration_seconds_bucket{le=\"+Inf\",source=\"app\"} ";
-    assert!(page.text.contains(last), "there is no quantile without: {}", page.text);
+    assert!(page.text.contains(last), "quantiles require the bucket `+Inf`: {}", page.text);
 }
 
 #[test]
@@ -123,7 +123,10 @@ fn dashboard_and_alerts_use_existing_metrics() {
             .collect();
         assert!(names.len() >= 6, "{file}");
         for name in names {
-            assert!(page.contains(&format!("\n{name}")), "{file} asks for {name}");
+            assert!(
+                page.contains(&format!("\n{name}")),
+                "{file} uses {name}, which does not exist"
+            );
         }
     }
     if e2e::have("promtool") {

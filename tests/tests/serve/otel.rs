@@ -127,7 +127,7 @@ fn traces_and_metrics_are_exported() {
     });
     assert!(collector.0.lock().unwrap().services[0].contains("reloader-host"));
     assert_eq!(host.stop().code(), Some(0), "{}", host.stderr());
-    assert!(!host.stderr().contains("read{"), "the log is as it was: {}", host.stderr());
+    assert!(!host.stderr().contains("read{"), "the log contains no spans: {}", host.stderr());
 }
 
 #[test]
@@ -142,7 +142,7 @@ fn final_metrics_are_flushed_on_exit() {
     ];
     let mut host = t.run_with_all(&variables, &["run", "--config", "reloader.toml"]);
     t.wait_for_file("out", "one");
-    host.wait_for_log("delivered");
+    host.wait_for_log("delivery succeeded");
     assert_eq!(host.stop().code(), Some(0), "{}", host.stderr());
     let all = collector.0.lock().unwrap();
     for name in ["reloader.changes", "reloader.sink_deliveries"] {

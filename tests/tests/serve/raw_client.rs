@@ -1,4 +1,4 @@
-//! Low-level HTTP client that never retries and keeps a connection until it breaks.
+//! Low-level HTTP client that never retries a request. It can keep a connection until the host closes it.
 
 use e2e::{Authority, Identity, WAIT_TIMEOUT};
 use rustls::{
@@ -43,7 +43,7 @@ impl Client {
         Self::new(Target::Unix(path.into()))
     }
 
-    /// Presents the certificate of `identity`, if there is one.
+    /// Creates a client over TLS, which presents the certificate of `identity` if one is given.
     pub(crate) fn tls(port: u16, authority: &Authority, identity: Option<&Identity>) -> Self {
         let certificates = |pem: &str| -> Vec<_> {
             CertificateDer::pem_slice_iter(pem.as_bytes()).map(Result::unwrap).collect()
@@ -86,7 +86,7 @@ impl Client {
         Ok(BufReader::new(stream))
     }
 
-    /// Sends a request on a connection of its own, and returns the status.
+    /// Sends a request on a new connection, and returns the status.
     pub(crate) fn ask(&self, request: &Request<'_>) -> Result<u16, String> {
         let status = self.connect().and_then(|mut stream| request.exchange(&mut stream));
         status.map_err(|error| error.to_string())
@@ -97,8 +97,8 @@ impl Client {
         self.kept = None;
     }
 
-    /// Sends a request on the connection that was used last. Returns an error if the host has
-    /// closed it; the next request opens a new one.
+    /// Sends a request on the kept connection, and returns the status. Returns an error if the host has
+    /// closed this connection; the next request then opens a new one.
     pub(crate) fn ask_on_kept_connection(&mut self, request: &Request<'_>) -> Result<u16, String> {
         let mut stream = match self.kept.take() {
             Some(stream) => stream,

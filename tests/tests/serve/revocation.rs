@@ -35,7 +35,7 @@ fn each_connection_loses_its_rights(
 
     thread::scope(|scope| {
         let events = scope.spawn(move || {
-            // The connection is closed, or the last chunk ends the stream.
+            // The host closes the connection, or sends the last chunk.
             let mut line = String::new();
             while events.read_line(&mut line).is_ok_and(|read| read > 0) && line != "0\r\n" {
                 line.clear();
@@ -62,7 +62,7 @@ fn each_connection_loses_its_rights(
             "an idle connection is answered"
         );
         let (status, polled) = polled.join().unwrap();
-        assert_eq!(status, 401, "a long poll");
+        assert_eq!(status, 401, "status of the long poll");
         let [events, polled] =
             [events.join().unwrap(), polled].map(|at| at.saturating_duration_since(start));
         println!(
@@ -170,21 +170,22 @@ fn renewed_server_certificate_keeps_open_connections() {
     let renewed = host.servers.server(&["localhost"]);
     host.served.t.write("server.key", &renewed.key);
     host.served.t.write("server.pem", &renewed.certificate);
-    host.served.host.wait_for_log("TLS files reloaded");
+    host.served.host.wait_for_log("TLS files of the API reloaded");
     assert_eq!(client.ask_on_kept_connection(&Request::get(VALUE, None)), Ok(200));
 }
 
-/// Makes a file unusable, then removes an authority.
+/// Makes a TLS file of the API unusable, then replaces the authority of client certificates. Asserts that open
+/// connections lose their access.
 fn assert_authority_revoked(name: &str, make_unusable: fn(&TestHost, &str)) {
     let host = ByCertificate::start();
     make_unusable(&host.served.t, name);
-    host.served.host.wait_for_log("TLS file unusable");
+    host.served.host.wait_for_log("TLS file of the API unusable");
     let revoke = || host.served.t.replace("clients.pem", Authority::new("new").pem());
     each_connection_loses_its_rights(|| host.client(), None, revoke);
 }
 
 e2e::cases! {
-    /// An unusable file must not keep the removal of an authority from taking effect.
+    /// The removal of an authority takes effect even if a TLS file is unusable at the same time.
     mod unusable_tls_file_does_not_delay_revocation: assert_authority_revoked {
         fifo_as_client_ca("clients.pem", named_pipe);
         oversized_client_ca("clients.pem", oversized_file);
@@ -193,7 +194,7 @@ e2e::cases! {
     }
 }
 
-/// A token is removed while a certificate file in use is unusable.
+/// The removal of a token takes effect even if the key file of the server is unusable at the same time.
 #[test]
 fn unusable_key_does_not_delay_token_removal() {
     let host = ByCertificate::start();
@@ -206,7 +207,7 @@ fn unusable_key_does_not_delay_token_removal() {
     let request = Request::get(VALUE, Some(&reader));
     e2e::wait_until("the token is accepted", || client.ask(&request) == Ok(200));
     junk(&host.served.t, "server.key");
-    host.served.host.wait_for_log("TLS file unusable");
+    host.served.host.wait_for_log("TLS file of the API unusable");
     host.served.t.replace("reloader.toml", config(&other));
     e2e::wait_until("the token is rejected", || client.ask(&request) == Ok(401));
 }

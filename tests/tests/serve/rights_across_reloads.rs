@@ -61,7 +61,7 @@ enum Tls {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Listen {
     address: Address,
-    /// `reader`, `admin`, and `limited`: `admin` for source `b`.
+    /// Whether the tokens `reader`, `admin` and `limited` (scope `admin`, only source `b`) are configured.
     tokens: [bool; 3],
     tls: Tls,
     clients_are_admins: bool,
@@ -70,7 +70,7 @@ struct Listen {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Caller {
     Anonymous,
-    /// DNS rebinding: a page of another name that resolves to this machine.
+    /// Request without credentials and with another `Host` header, as in a DNS rebinding attack.
     OtherName,
     /// Token with this index; token 3 is not configured.
     Token(usize),
@@ -161,7 +161,7 @@ impl Listen {
     }
 
     fn text(&self, number: usize, tokens: &[String]) -> String {
-        // The line number in an error distinguishes the rejected configurations.
+        // Empty lines, so that errors of different rejected configurations have different line numbers.
         let mut text = "\n".repeat(number + 1);
         for source in ["app", "b"] {
             let _ = write!(text, "[[source]]\nname = \"{source}\"\nplugin = \"file\"\n");
@@ -265,8 +265,8 @@ impl Fixture {
                              {expected:?}\nstarted with {started_with:?}\nin use {now:?}\n\
                              reloads {history:?}"
                         );
-                        // An open connection has no client certificate if the handshake did not
-                        // request one.
+                        // Connect again: an open connection has no client certificate if its
+                        // handshake did not request one.
                         client.close();
                     }
                 }

@@ -6,9 +6,9 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Diff {
-    /// Old revision.
+    /// Number of the old revision.
     pub from: u64,
-    /// New revision.
+    /// Number of the new revision.
     pub to: u64,
     /// Changed lines and the unchanged lines near them. Other unchanged lines are replaced by lines of the kind
     /// `skip`.

@@ -19,7 +19,8 @@ pub struct HistoryEntry {
     pub revision: u64,
     /// Time at which the revision was published.
     pub at: Timestamp,
-    /// Cause of the revision: `changed`, `removed` or `rolled-back`.
+    /// Cause of the revision: `changed` (the source has a new value), `removed` (the source no longer has a
+    /// value), or `rolled-back` (an operator rolled the source back).
     pub event: String,
     /// `true` if the source is pinned to this revision.
     #[serde(default)]
@@ -51,7 +52,7 @@ pub struct RejectedValue {
     pub size: Option<u64>,
     /// Media type of the content; `null` if the source reports none.
     pub media_type: Option<String>,
-    /// Content, in base64; `null` if it is not stored, or the caller must not read it. Secrets and values
-    /// larger than 1 MiB are not stored.
+    /// Content, in base64; `null` if it is not stored, or the caller must not read it. Values of sources with
+    /// `store = false`, and values larger than 1 MiB, are not stored.
     pub content: Option<String>,
 }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 pub struct Sources {
     /// Sources, sorted by name.
     pub sources: Vec<ListedSource>,
-    /// Groups of sources whose values are delivered together to the sinks of the group. They are on the first page.
+    /// Groups of sources whose values are delivered together to the sinks of the group. Only the first page lists them.
     pub groups: Vec<GroupStatus>,
     /// Error of the configuration file, if the last reload failed and the previous configuration stays in
     /// effect; otherwise `null`.
@@ -86,14 +86,14 @@ pub struct SourceDetail {
     pub counters: SourceCounters,
 }
 
-/// Access that a plugin was denied.
+/// Access that a plugin was denied, or rate limit that it exceeded.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct DeniedAccess {
     /// Denied access with the reason and the grant that would allow it, or an exceeded rate limit. After 16 different
-    /// ones, all further ones are counted in the entry `other denials`.
+    /// entries, all further denials are counted in the entry `other denials`.
     pub description: String,
-    /// Number of denials.
+    /// Number of occurrences.
     pub count: u64,
 }
 
@@ -146,8 +146,8 @@ pub struct GroupStatus {
 pub struct SinkReport {
     /// Name of the sink.
     pub name: String,
-    /// Revision that the sink delivered last; for a sink of a group, the revision of its first source. `null` before the
-    /// first delivery.
+    /// Revision that the sink delivered last; for a sink of a group, the revision of the first source of the group.
+    /// `null` before the first delivery.
     pub revision: Option<u64>,
     /// Human-readable description of the current error; `null` if there is none.
     pub error: Option<String>,

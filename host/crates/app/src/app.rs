@@ -24,17 +24,17 @@ use tokio::{
 };
 use tracing::{info, warn};
 
-/// Time after a stop request in which another one is a duplicate. Some service managers signal each process
-/// of a group, so that the host receives the signal twice.
+/// Time after a stop request in which a second one counts as a duplicate. Some service managers signal each
+/// process of a service: the host then receives the signal directly, and again from a parent that forwards it.
 const DUPLICATE_STOP_WINDOW: Duration = Duration::from_secs(1);
-/// Time from the start until the log names what the command waits for.
+/// Time from the start until the first log event that names the sources and sinks for which the command waits.
 const FIRST_REMINDER_DELAY: Duration = Duration::from_secs(3);
-/// Time between two log events about what the command waits for.
+/// Time between two log events that name the sources and sinks for which the command waits.
 const REMINDER_INTERVAL: Duration = Duration::from_secs(60);
-/// Time for the sinks, the sources and the state store to end, after the command has ended. A service manager or a
-/// container runtime kills a process that takes longer, some of them after 10 seconds.
+/// Time limit for stopping the sinks, the sources and the state store, after the command has ended. It is short,
+/// because some container runtimes kill a process 10 seconds after the stop signal.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(4);
-/// Time for the API server to stop after that.
+/// Additional time for the API server to stop, after [`SHUTDOWN_TIMEOUT`].
 const SERVER_STOP_RESERVE: Duration = Duration::from_millis(500);
 /// Maximum number of missing sources and sinks that one log event names.
 const MAX_MISSING_SHOWN: usize = 5;
@@ -63,7 +63,8 @@ pub enum ControlRequest {
 /// Reason why a host has ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
-    /// The host was stopped, by [`ControlRequest::Stop`] or by its handle, while no command was running.
+    /// The host was stopped while no command was running: by [`ControlRequest::Stop`], or because the sender of the
+    /// requests was dropped.
     Stopped,
     /// The command ended, with this exit status.
     Command(u8),
@@ -133,7 +134,7 @@ impl App {
         let mut notification: Option<CommandNotification> = None;
         let outcome = loop {
             self.start_command();
-            // A reload removes sources before it starts others.
+            // During a reload, the remaining sources may all have ended while new sources have not started yet.
             if reloads.is_empty()
                 && let Some(reason) = self.permanent_failure()
             {
@@ -198,7 +199,7 @@ impl App {
         tokio::select! {
             exit = self.stop() => exit.map_or(outcome, |exit| Outcome::Command(exit.code)),
             () = second_stop_request(&mut requests) => {
-                warn!("stop signal while stopping; exiting without waiting for pending work");
+                warn!("second stop signal during shutdown, exiting immediately");
                 outcome
             }
         }
@@ -230,12 +231,13 @@ impl App {
         info!(%waiting_for, "command waits for required values");
     }
 
-    /// Returns whether a part of the configuration is not in effect and is to be retried.
+    /// Returns whether a periodic retry is needed: a source update failed, or a cancelled reload is incomplete.
     fn needs_retry(&self) -> bool {
         self.readiness.has_rolled_back() || self.reconciler.is_reconciliation_pending()
     }
 
-    /// Returns the reason to end the host, or `None` while it has work. A running command is work.
+    /// Returns the permanent failure of a source that ends the host. Returns `None` while the command runs, or while a
+    /// cancelled reload is incomplete.
     fn permanent_failure(&self) -> Option<String> {
         if self.supervisor.is_some() || self.reconciler.is_reconciliation_pending() {
             return None;
@@ -244,7 +246,7 @@ impl App {
         self.readiness.permanent_failure(&self.reconciler, starts_command)
     }
 
-    /// Stops the command, then the sources and sinks. Returns the exit of the command.
+    /// Stops the command, then the sources and sinks. Returns the exit status of the command, if it was running.
     async fn stop(self) -> Option<Exit> {
         info!("stopping all sources and sinks");
         self.reconciler.phase.send_replace(Phase::Stopping);
@@ -254,7 +256,7 @@ impl App {
         };
         let deadline = Instant::now() + SHUTDOWN_TIMEOUT;
         let _ = self.reconciler.shutdown_deadline.set(deadline + SERVER_STOP_RESERVE);
-        // Each step ends at the deadline by itself, except for a step that hangs.
+        // Each step of the stop observes the deadline itself. This timeout only ends a step that hangs.
         if timeout_at(deadline, self.reconciler.stop(deadline)).await.is_err() {
             warn!(timeout = ?SHUTDOWN_TIMEOUT, "shutdown timed out");
         }
@@ -274,7 +276,7 @@ async fn second_stop_request(requests: &mut mpsc::Receiver<ControlRequest>) {
     }
 }
 
-/// Waits until an instant. Never completes without one.
+/// Waits until the instant `at`. Never completes if `at` is `None`.
 async fn reach(at: Option<Instant>) {
     match at {
         Some(at) => sleep_until(at).await,

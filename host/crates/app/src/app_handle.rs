@@ -34,14 +34,14 @@ impl Handle {
         *self.0.phase.borrow() == Phase::Stopping
     }
 
-    /// Returns the time at which the shutdown is to be complete, including that of a server of this handle. `None`
-    /// before the sources and sinks are stopped.
+    /// Returns the time by which the shutdown must be complete, including the shutdown of the API server. `None`
+    /// until the sources and sinks begin to stop.
     #[must_use]
     pub fn shutdown_deadline(&self) -> Option<Instant> {
         self.0.shutdown_deadline.get().copied()
     }
 
-    /// Returns the names of all sources, in order.
+    /// Returns the names of all sources, in alphabetical order.
     #[must_use]
     pub fn source_names(&self) -> Vec<SourceName> {
         self.0.source_names()
@@ -94,14 +94,14 @@ impl Handle {
     }
 
     /// Returns the counters of all sources, ordered by name. During the shutdown, returns the counters
-    /// from its start.
+    /// from the start of the shutdown.
     #[must_use]
     pub fn counts(&self) -> Vec<SourceCounts> {
         self.0.counts()
     }
 
     /// Returns the counters of all sinks: first the sinks of sources, then the sinks of groups. During
-    /// the shutdown, returns the counters from its start.
+    /// the shutdown, returns the counters from the start of the shutdown.
     #[must_use]
     pub fn sink_counts(&self) -> Vec<SinkCounts> {
         self.0.sink_counts()
@@ -151,8 +151,8 @@ impl Handle {
         self.0.config_changes()
     }
 
-    /// Registers a check that may reject a new configuration. The host keeps a weak reference: the check ends
-    /// when the caller drops `veto`.
+    /// Registers a check that may reject a new configuration. The host keeps a weak reference: the check is
+    /// removed when the caller drops `veto`.
     pub fn add_reload_veto(&self, veto: &Arc<impl ReloadVeto + 'static>) {
         let veto: Arc<dyn ReloadVeto> = veto.clone();
         self.0.add_veto(Arc::downgrade(&veto));
@@ -165,8 +165,8 @@ impl Handle {
         self.0.config_error()
     }
 
-    /// Returns why the state cannot be written, if the last write failed. A crash would lose the values that are
-    /// published meanwhile.
+    /// Returns why the state cannot be written, if the last write failed. While writes fail, published values are
+    /// not stored, and a crash of the host would lose them.
     #[must_use]
     pub fn state_error(&self) -> Option<String> {
         self.0.persistence.write_error()
@@ -212,7 +212,7 @@ impl Handle {
         self.0.value(source, revision).await
     }
 
-    /// Refreshes a source immediately. Returns a message for the operator.
+    /// Starts an immediate read of a source. Returns a message for the operator.
     ///
     /// # Errors
     ///
@@ -221,8 +221,9 @@ impl Handle {
         self.0.reload_source(source)
     }
 
-    /// Rolls a source back to the value of the revision `to` and pins it. By default, `to` is the last
-    /// revision whose value differs from the current one. Returns a message for the operator.
+    /// Rolls a source back: publishes the value of the earlier revision `to` again, and pins the source to it.
+    /// By default, `to` is the newest stored revision with a different value that is older than the current
+    /// revision, or than the pinned revision if the source is pinned. Returns a message for the operator.
     ///
     /// # Errors
     ///

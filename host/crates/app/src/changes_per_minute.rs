@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Number of minutes that are kept.
+/// Number of buckets, one for each minute.
 const BUCKETS: usize = 60;
 /// Duration of one bucket.
 const BUCKET_WIDTH: Duration = Duration::from_secs(60);
@@ -54,7 +54,7 @@ impl ChangesPerMinute {
         });
     }
 
-    /// Returns the number of changes per minute. The current minute is the last.
+    /// Returns the number of changes in each minute, oldest first. The last entry is the current minute.
     pub(crate) fn read(&self, now: Instant) -> Vec<u32> {
         self.advance(now, |window| window.buckets.iter().copied().collect())
     }

@@ -1,6 +1,6 @@
 //! Difference between two configurations: what a reload changes.
 //!
-//! Sinks are compared in `sink_set.rs`, by the keys of their delivery records.
+//! `sink_set.rs` compares the sinks.
 
 use crate::{
     config::{Config, GroupConfig, SourceConfig},
@@ -9,14 +9,15 @@ use crate::{
 use reloader_engine::types::SourceName;
 use std::collections::BTreeSet;
 
-/// Change of a source, by its consequence.
+/// Change of a source, classified by its consequence for the provider.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum SourceChange {
-    /// At most settings of the host: sinks, `required`, `store`, `readable`. The provider stays.
+    /// No change, or changed settings that concern only the host: sinks, `required`, `store`, `readable`. The provider
+    /// keeps running.
     HostSettings,
-    /// Intervals or validation. A new provider replaces the old one.
+    /// Changed intervals or validation. A new provider replaces the old one without a trial call.
     ProviderSettings,
-    /// The plugin or the settings that reach it. A new provider replaces the old one after a trial call.
+    /// Changed plugin, or changed settings of the plugin. A new provider replaces the old one after a trial call.
     PluginInput,
 }
 
@@ -54,7 +55,7 @@ fn settings_change(old: &SourceConfig, new: &SourceConfig, files: ChangedFiles) 
     }
 }
 
-/// Returns whether both configurations have the same sources and groups, and store the same values.
+/// Returns whether both configurations have the same sources and groups, and store the values of the same sources.
 pub(crate) fn has_same_stored_values(old: &Config, new: &Config) -> bool {
     fn sources(config: &Config) -> impl Iterator<Item = (&SourceName, bool)> {
         config.sources.iter().map(|source| (&source.name, source.store))
@@ -65,8 +66,8 @@ pub(crate) fn has_same_stored_values(old: &Config, new: &Config) -> bool {
     sources(old).eq(sources(new)) && groups(old).eq(groups(new))
 }
 
-/// Returns whether the sinks of a group have other inputs than before: the list of sources, the debounce
-/// settings, or one of the `restarted` sources. `new` is `None` for a group that was removed.
+/// Returns whether the inputs of the sinks of a group have changed: the list of sources, the debounce settings,
+/// or a source that is in `restarted`. `new` is `None` for a group that was removed.
 pub(crate) fn has_other_inputs(
     old: &GroupConfig,
     new: Option<&GroupConfig>,

@@ -1,4 +1,4 @@
-//! Managed source: a running source with its sinks, replaced in place when its configuration changes.
+//! Managed source: a running source with its sinks, updated in place when its configuration changes.
 
 use crate::{
     changes_per_minute::ChangesPerMinute,
@@ -19,7 +19,7 @@ use std::{
 use tokio::{task::AbortHandle, time::timeout};
 use tracing::{error, info, warn};
 
-/// Time between two retries of the source updates that were rolled back.
+/// Time between two retries of the source updates that failed.
 pub(crate) const RETRY_INTERVAL: Duration = Duration::from_secs(30);
 
 /// A running source with its sinks.
@@ -40,9 +40,9 @@ pub(crate) struct ManagedSource {
 struct Active {
     prepared: Arc<Prepared>,
     provider: Arc<dyn Provider>,
-    /// Reason why the last update was rolled back, so that an older configuration is in effect.
+    /// Reason why the last update failed. The plugin and settings from before the update are in effect then.
     rollback_reason: Option<String>,
-    /// Set during an update, and after one that was cancelled.
+    /// Set during an update, and after a cancelled update.
     is_updating: bool,
 }
 
@@ -84,18 +84,18 @@ impl ManagedSource {
         Arc::clone(&self.active().prepared)
     }
 
-    /// Returns why the last update was rolled back, if an older configuration is in effect.
+    /// Returns why the last update failed, if it did: the plugin and settings from before the update are in effect.
     pub(crate) fn rollback_reason(&self) -> Option<String> {
         self.active().rollback_reason.clone()
     }
 
-    /// Returns whether the last update was rolled back.
+    /// Returns whether the last update failed.
     pub(crate) fn is_rolled_back(&self) -> bool {
         self.active().rollback_reason.is_some()
     }
 
-    /// Returns whether the configuration in effect is not the one of the last update: the update was rolled back or
-    /// cancelled.
+    /// Returns whether the configuration of the last update is not in effect: the update failed, was cancelled, or is
+    /// running.
     pub(crate) fn is_update_pending(&self) -> bool {
         let active = self.active();
         active.is_updating || active.rollback_reason.is_some()
@@ -112,10 +112,10 @@ impl ManagedSource {
 
     /// Updates the source to a new configuration.
     ///
-    /// Settings of the host take effect at once: sinks, `required`, `store`, `readable`. If other settings
+    /// Sinks, `required`, `store` and `readable` concern only the host and take effect at once. If other settings
     /// changed, a new provider replaces the old one. If the plugin or its settings changed, the new
-    /// provider must first answer a trial call, while the old provider keeps running. If a step fails, the
-    /// update is rolled back and retried later.
+    /// provider must first answer a trial call, while the old provider keeps running. If the update fails, the
+    /// old provider stays, and the update is retried later.
     pub(crate) async fn update(
         &self,
         new: Prepared,
@@ -149,19 +149,22 @@ impl ManagedSource {
         active.prepared = Arc::new(prepared);
     }
 
-    /// Records that an update was rolled back. A repeated reason is not logged again.
+    /// Records the failure of an update. Logs it unless the previous update failed for the same reason.
     pub(crate) fn roll_back_update(&self, reason: String, notifier: &ChangeNotifier) {
         let source = self.source.name();
         let mut active = self.active();
         if active.rollback_reason.as_ref() != Some(&reason) {
-            warn!(%source, error = %reason, retry_in = ?RETRY_INTERVAL, "source update rolled back");
+            warn!(
+                %source, error = %reason, retry_in = ?RETRY_INTERVAL,
+                "source update failed, keeping the previous plugin and settings"
+            );
             active.rollback_reason = Some(reason);
         }
         drop(active);
         notifier.source_changed(source);
     }
 
-    /// Replaces the provider, after a trial call if the input of the plugin changed.
+    /// Replaces the provider, after a trial call if the plugin or its settings changed.
     async fn replace(
         &self,
         old: &Prepared,
@@ -174,7 +177,7 @@ impl ManagedSource {
         let is_polled = parts.settings.strategy == Strategy::Polling;
         if change == SourceChange::PluginInput {
             let trial = async {
-                // The engine reads again after the replacement, so the outcome is not needed.
+                // The engine reads again after the replacement, so the value of the trial read is not needed.
                 let _: Outcome = parts.provider.reader().read(cursor.clone()).await?;
                 if !is_polled {
                     drop(parts.provider.arm(cursor).await?);
@@ -184,11 +187,13 @@ impl ManagedSource {
             match timeout(timeout_after, trial).await {
                 Ok(Ok(())) => {}
                 Ok(Err(failure)) => {
-                    return Err(format!("trial call with the new settings failed: {failure}"));
+                    return Err(format!(
+                        "trial call with the new plugin and settings failed: {failure}"
+                    ));
                 }
                 Err(_) => {
                     return Err(format!(
-                        "trial call with the new settings timed out after {timeout_after:?}"
+                        "trial call with the new plugin and settings timed out after {timeout_after:?}"
                     ));
                 }
             }
@@ -213,13 +218,13 @@ impl ManagedSource {
         self.sinks.set(&inputs, &prepared.config.sinks, persistence, notifier).await;
     }
 
-    /// Returns whether the source has no value, or one of its sinks has no delivery.
+    /// Returns whether the source has no value, or one of its sinks has not delivered yet.
     pub(crate) fn is_missing(&self) -> bool {
         self.source.subscribe().get().is_none() || self.sinks.is_missing()
     }
 
-    /// Returns what is not ready, for display: the source if it has no value, else its sinks without a
-    /// delivery.
+    /// Returns what is not ready, for display: the source if it has no value, else its sinks that
+    /// have not delivered yet.
     pub(crate) fn missing(&self) -> Vec<String> {
         let name = self.source.name();
         if self.source.subscribe().get().is_none() {
@@ -260,8 +265,8 @@ impl ManagedSource {
     }
 }
 
-/// Counts the changes of a source, reports its status changes, and logs its permanent failure. A source
-/// without sinks counts as delivered when its value is published.
+/// Counts the changes of a source, reports its status changes, and logs its permanent failure. For a source
+/// without sinks, each publication counts as a delivery, so that the command is notified of it.
 struct Observer {
     active: Arc<Mutex<Active>>,
     changes: Arc<ChangesPerMinute>,
@@ -269,7 +274,7 @@ struct Observer {
 }
 
 impl Observer {
-    /// Starts the observer as a task. The restored revision is not a change.
+    /// Starts the observer as a task. Does not count the restored revision as a change.
     fn start(self, source: &Arc<Source>, restored: Revision) -> AbortHandle {
         let (mut subscription, name) = (source.subscribe(), source.name().clone());
         let source = Arc::downgrade(source);

@@ -10,7 +10,7 @@ use reloader_engine::types::{Revision, Snapshot, SourceName, Value as _};
 use std::{sync::Arc, time::Duration};
 use tokio::time::timeout;
 
-/// Time for the value of a rollback to be stored and published.
+/// Time limit for storing and publishing the value of a rollback.
 const ROLLBACK_TIMEOUT: Duration = Duration::from_secs(30);
 
 impl Reconciler {
@@ -50,7 +50,7 @@ impl Reconciler {
         Ok((wanted, value))
     }
 
-    /// Refreshes a source immediately.
+    /// Starts an immediate read of a source.
     pub(crate) fn reload_source(&self, name: &str) -> Result<String, OperationError> {
         let source = self.find(name)?;
         if let Some(reason) = source.end_reason() {
@@ -61,8 +61,8 @@ impl Reconciler {
         Ok(match source.rollback_reason() {
             None => format!("refreshing `{name}`"),
             Some(reason) => format!(
-                "refreshing `{name}` with its previous configuration; the update to the new configuration \
-                 was rolled back and is retried every {}: {reason}",
+                "refreshing `{name}` with its previous plugin and settings; the update to the new ones failed and \
+                 is retried every {}: {reason}",
                 humantime::format_duration(RETRY_INTERVAL)
             ),
         })
@@ -81,8 +81,9 @@ impl Reconciler {
         Ok(format!("`{name}` is no longer pinned"))
     }
 
-    /// Rolls a source back to the value of the revision `to` and pins it. By default, `to` is the
-    /// newest earlier one with another value, counted from the pinned revision if the source is pinned.
+    /// Rolls a source back: publishes the value of the earlier revision `to` again, and pins the source to it.
+    /// By default, `to` is the newest stored revision with a different value that is older than the current
+    /// revision, or than the pinned revision if the source is pinned.
     pub(crate) async fn rollback(
         &self,
         name: &str,

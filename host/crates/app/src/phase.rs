@@ -14,8 +14,8 @@ pub enum Phase {
     Stopping,
 }
 
-/// Guard that holds the phase [`Phase::Reloading`]. A reload is cancelled by a newer one, so the phase
-/// is reset on drop.
+/// Guard that sets the phase [`Phase::Reloading`], and resets it on drop: also if the future of the reload is
+/// cancelled.
 pub(crate) struct ReloadingGuard<'a>(&'a watch::Sender<Phase>);
 
 impl<'a> ReloadingGuard<'a> {

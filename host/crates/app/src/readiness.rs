@@ -1,5 +1,5 @@
-//! Readiness: which required sources and sinks are not ready, which sources have ended, and which updates were rolled
-//! back. Follows the status changes, so that no step looks at all sources.
+//! Readiness: which required sources and sinks are not ready, which sources have ended, and which source updates
+//! failed. Evaluates only the sources and groups that report a status change, instead of polling all of them.
 
 use crate::{
     reconciler::Reconciler,
@@ -8,14 +8,14 @@ use crate::{
 use reloader_engine::types::SourceName;
 use std::collections::BTreeSet;
 
-/// Sources and groups that need attention, by name.
+/// Names of the sources and groups that are not ready, have ended, or failed to update.
 pub(crate) struct Readiness {
     changes: StatusChanges,
-    /// Required sources and groups without a first value or delivery.
+    /// Required sources without a value, and required sources and groups with a sink that has not delivered yet.
     missing: BTreeSet<SourceName>,
     /// Sources that ended because of a permanent failure.
     ended: BTreeSet<SourceName>,
-    /// Sources whose last update was rolled back.
+    /// Sources whose last update failed.
     rolled_back: BTreeSet<SourceName>,
 }
 
@@ -32,7 +32,7 @@ impl Readiness {
         readiness
     }
 
-    /// Waits for changes, and evaluates what has changed. Cancel-safe.
+    /// Waits for status changes, and evaluates the changed sources and groups. Cancel-safe.
     pub(crate) async fn changed(&mut self, reconciler: &Reconciler) {
         self.changes.wait().await;
         self.update(reconciler);
@@ -78,13 +78,13 @@ impl Readiness {
         self.missing.is_empty()
     }
 
-    /// Returns whether an update of a source was rolled back and is to be retried.
+    /// Returns whether an update of a source failed and must be retried.
     pub(crate) fn has_rolled_back(&self) -> bool {
         !self.rolled_back.is_empty()
     }
 
-    /// Returns why the host cannot do its work any more: a source that the command requires ended without
-    /// a value, or all sources ended.
+    /// Returns the permanent failure that ends the host: all sources have ended, or the command cannot start
+    /// because a required source ended before it was ready.
     pub(crate) fn permanent_failure(
         &self,
         reconciler: &Reconciler,
@@ -99,14 +99,14 @@ impl Readiness {
         let sources = reconciler.source_count();
         let last = self.ended.last().filter(|_| self.ended.len() == sources)?;
         let last = reason(last)?;
-        // A source may have been replaced since the last update of the set.
+        // A source in `ended` may have been replaced since the last evaluation.
         let has_ended = |name| reconciler.source(name).is_some_and(|source| source.has_ended());
         if !self.ended.iter().all(has_ended) {
             return None;
         }
         Some(match sources {
             1 => last,
-            _ => format!("all sources have ended; the last source to end: {last}"),
+            _ => format!("all sources have ended; for example, {last}"),
         })
     }
 }

@@ -49,7 +49,7 @@ pub(crate) struct Reconciler {
     pub(crate) config: watch::Sender<Arc<Config>>,
     /// Configuration at the start, for the settings that take effect only at the next start.
     pub(crate) initial_config: Arc<Config>,
-    /// Vetoes against new configurations.
+    /// Registered checks that may reject a new configuration.
     vetoes: Mutex<Vec<Weak<dyn ReloadVeto>>>,
     /// Error of the configuration file, if the last reload rejected it.
     pub(crate) config_error: Mutex<Option<String>>,
@@ -62,11 +62,13 @@ pub(crate) struct Reconciler {
     /// Counter that changes when sources are added or removed.
     pub(crate) source_set: watch::Sender<u64>,
     pub(crate) phase: watch::Sender<Phase>,
-    /// Set while what runs may differ from the configuration in effect. A reload may be cancelled.
+    /// Set while the running sources and groups may differ from the configuration in effect: during a reload, and
+    /// after a cancelled one.
     pub(crate) is_reconciliation_pending: AtomicBool,
-    /// Added, removed and replaced sources for which the groups are not reconciled yet. A reload may be cancelled.
+    /// Sources that were added, removed or restarted, and for which the groups are not reconciled yet. A cancelled
+    /// reload leaves them for the next one.
     replaced_sources: Mutex<BTreeSet<SourceName>>,
-    /// Time at which the shutdown, including the API server, is to be complete.
+    /// Time by which the shutdown, including the API server, must be complete.
     pub(crate) shutdown_deadline: OnceLock<Instant>,
     /// Counters at the start of the shutdown.
     pub(crate) final_counts: OnceLock<(Vec<SourceCounts>, Vec<SinkCounts>)>,
@@ -110,7 +112,7 @@ impl Reconciler {
         self.config.subscribe()
     }
 
-    /// Registers a check that may reject a new configuration. It ends when its owner drops it.
+    /// Registers a check that may reject a new configuration. The check is removed when its owner drops it.
     pub(crate) fn add_veto(&self, veto: Weak<dyn ReloadVeto>) {
         self.vetoes.lock().push(veto);
     }
@@ -141,7 +143,7 @@ impl Reconciler {
         selected.take(limit).map(|(_, source)| Arc::clone(source)).collect()
     }
 
-    /// Returns the names of all sources, in order.
+    /// Returns the names of all sources, in alphabetical order.
     pub(crate) fn source_names(&self) -> Vec<SourceName> {
         self.sources.lock().keys().cloned().collect()
     }
@@ -176,7 +178,7 @@ impl Reconciler {
         self.set_sources(prepared).await
     }
 
-    /// Reconciles the running sources with the configuration: stops sources that are gone, updates and starts the
+    /// Reconciles the running sources with the configuration: stops removed sources, updates and starts the
     /// `prepared` ones, and then reconciles the groups.
     ///
     /// # Errors
@@ -246,8 +248,8 @@ impl Reconciler {
         result
     }
 
-    /// Reconciles the groups. A group restarts if its inputs changed, for example because one of its sources
-    /// was replaced.
+    /// Reconciles the groups. The sinks of a group restart if its inputs changed, for example because one of its
+    /// sources was replaced.
     pub(crate) async fn set_groups(&self, wanted: &[GroupConfig]) {
         let replaced = self.replaced_sources.lock().clone();
         if !replaced.is_empty() {
@@ -267,11 +269,12 @@ impl Reconciler {
         stop_all(stale.into_iter().map(|(_, (_, sinks))| sinks), SINK_STOP_TIMEOUT).await;
         for new in wanted {
             let key = group_state_key(&new.name);
-            // The readiness of the group depends on the settings of its sources.
+            // The readiness of the group depends on `required` of its sources, which the reload may have changed.
             self.notifier.group_changed(&key);
             let sinks = {
                 let mut groups = self.groups.lock();
-                // Until the sinks run, the group differs from its configuration: the reload may be cancelled.
+                // Until its sinks run, the group is recorded without sinks: after a cancelled reload, the next one then
+                // finds a difference and sets the sinks.
                 let without_sinks = || GroupConfig { sinks: Vec::new(), ..new.clone() };
                 let group = groups.entry(new.name.clone());
                 let (config, sinks) = group.or_insert_with(|| (without_sinks(), Arc::default()));
@@ -295,16 +298,17 @@ impl Reconciler {
         self.replaced_sources.lock().retain(|name| !replaced.contains(name));
     }
 
-    /// Stops the sources, then the groups, and closes the state store. What has not ended at `deadline` is aborted.
+    /// Stops the sources, then the groups, and closes the state store. Aborts the sources and sinks that have not ended
+    /// in their share of the time until `deadline`.
     pub(crate) async fn stop(&self, deadline: Instant) {
         let _ = self.final_counts.set((self.counts(), self.sink_counts()));
         let sources = std::mem::take(&mut *self.sources.lock());
         let limit = remaining(deadline, STATE_CLOSE_RESERVE + GROUP_STOP_RESERVE);
         let stopping = sources.into_values().map(|source| source.stop_within(limit));
         let stopping = stopping.collect::<JoinSet<()>>().join_all();
-        // The sinks of a source take up to the limit, and the source itself may take as long.
+        // A source may take twice the limit: its sinks take up to the limit, and then the source itself.
         if timeout_at(deadline - STATE_CLOSE_RESERVE, stopping).await.is_err() {
-            warn!("sources not stopped in time");
+            warn!("source shutdown timed out, aborting the remaining sources");
         }
         let groups = std::mem::take(&mut *self.groups.lock());
         let limit = remaining(deadline, STATE_CLOSE_RESERVE);
@@ -352,7 +356,8 @@ mod tests {
         Config::parse(Path::new("reloader.toml"), &text).unwrap()
     }
 
-    /// The configuration may be changed back while the old sinks stop.
+    /// A reload that changes the sink of a group is cancelled while the old sink stops. The next reload goes back to
+    /// the first configuration, and starts its sink again.
     #[tokio::test]
     async fn cancelled_group_reload_is_repeated() {
         let before = config("[[group.sink]]\ntype = 'stdout'\n");

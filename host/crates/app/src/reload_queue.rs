@@ -15,7 +15,7 @@ pub(crate) enum ReloadTrigger {
     Config,
     /// The file of the named plugin changed.
     Plugin(String),
-    /// Periodic retry of source updates that were rolled back.
+    /// Periodic retry of failed source updates and of a cancelled reload.
     Retry,
 }
 
@@ -29,17 +29,18 @@ pub(crate) struct ReloadQueue {
 type RunningReload = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 impl ReloadQueue {
-    /// Adds a reload, unless the same one is queued.
+    /// Adds a reload, unless it is queued already. A reload of the configuration goes first, and cancels the running
+    /// reload.
     pub(crate) fn add(&mut self, trigger: ReloadTrigger) {
         if trigger == ReloadTrigger::Config {
-            // A reload of the configuration comes first, and replaces one that runs. The configuration may be rejected,
-            // so that the updates of plugins follow, including one that is interrupted.
+            // Plugin updates stay queued, including a cancelled one: they are still needed if the new configuration is
+            // rejected.
             let interrupted = self.running.take().map(|(interrupted, _)| interrupted);
             let others = interrupted.into_iter().chain(self.queued.drain(..));
             let plugins = others.filter(|other| matches!(other, ReloadTrigger::Plugin(_)));
             self.queued = [trigger].into_iter().chain(plugins).collect();
         } else if !self.queued.contains(&trigger) {
-            // A queued reload reads the newest state when it starts.
+            // A second entry is not needed: a queued reload reads the newest files when it starts.
             self.queued.push_back(trigger);
         }
     }
@@ -89,7 +90,8 @@ mod tests {
         Plugin(path.into())
     }
 
-    /// The configuration may be rejected.
+    /// A reload of the configuration keeps the plugin updates, which are needed if the configuration is rejected. It
+    /// replaces queued retries and reloads.
     #[test]
     fn plugin_updates_follow_configuration() {
         let mut reloads = queue(&[plugin("b"), Retry, Config], Some(plugin("a")));

@@ -2,11 +2,11 @@
 
 use crate::config::{Config, InvalidSetting};
 
-/// Rejects new configurations whose settings cannot take effect while the process runs, such as
-/// another address of a bound socket.
+/// Check that rejects new configurations that are unsafe or unusable while the process runs, such as one
+/// without tokens although the API listens on an address that other machines can reach.
 pub trait ReloadVeto: Send + Sync {
-    /// Returns the settings of `config` that cannot take effect. A configuration with any such setting
-    /// is rejected, and the running configuration stays in effect.
+    /// Returns the settings because of which `config` is rejected. If there is any, the running configuration
+    /// stays in effect.
     ///
     /// Called on a thread where blocking is allowed.
     fn invalid_settings(&self, config: &Config) -> Vec<InvalidSetting>;

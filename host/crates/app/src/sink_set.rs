@@ -22,9 +22,9 @@ use tokio::{
 };
 use tracing::warn;
 
-/// Replaces a message that may contain parts of a secret value.
+/// Text that replaces an error message that may contain parts of a secret value.
 pub(crate) const REASON_ONLY_LOGGED: &str =
-    "the reason is only in the log, because the source is secret";
+    "the reason is only in the log, because clients must not read the values";
 
 /// Time for a sink to finish its last delivery when it is stopped by a reload.
 pub(crate) const SINK_STOP_TIMEOUT: Duration = Duration::from_secs(10);
@@ -33,9 +33,9 @@ pub(crate) const SINK_STOP_TIMEOUT: Duration = Duration::from_secs(10);
 pub(crate) struct SinkInputs<'a> {
     /// Name of the source, or key of the group in the state store.
     pub(crate) owner: &'a SourceName,
-    /// Set for a group.
+    /// Set if the owner is a group.
     pub(crate) is_group: bool,
-    /// Subscriptions of the sources, by name.
+    /// Names of the sources, with a subscription to each.
     pub(crate) readers: Vec<(SourceName, Subscription)>,
     /// Debounce settings of a group.
     pub(crate) wait: Option<&'a WaitSettings>,
@@ -55,14 +55,14 @@ struct RunningSink {
     key: String,
     status: watch::Receiver<SinkStatus>,
     stopper: Stopper,
-    /// Keys of the sinks whose delivery must finish first.
+    /// Keys of the sinks that must deliver a value before this sink delivers it.
     after: Arc<BTreeSet<String>>,
     task: JoinHandle<()>,
 }
 
 impl SinkSet {
     /// Replaces the sinks. Sinks with the same key and settings keep running. The others stop before
-    /// new sinks start, so that an old sink cannot overwrite a newer value.
+    /// new sinks start, so that an old sink cannot overwrite what a new sink has written.
     pub(crate) async fn set(
         &self,
         inputs: &SinkInputs<'_>,
@@ -74,7 +74,7 @@ impl SinkSet {
         let positions: HashMap<&str, usize> =
             wanted.iter().enumerate().map(|(index, (key, _))| (key.as_str(), index)).collect();
         let position = |running: &RunningSink| positions.get(running.key.as_str()).copied();
-        // Notifiers run after the sinks that write.
+        // Notifiers run after the sinks that write files.
         let writers = wanted.iter().filter(|(_, settings)| settings.writes_file());
         let writers: Arc<BTreeSet<String>> =
             Arc::new(writers.map(|(key, _)| key.clone()).collect());
@@ -86,7 +86,8 @@ impl SinkSet {
             let mut all = self.0.lock();
             let kept = all.iter().filter(|running| is_unchanged(running));
             let kept: BTreeSet<_> = kept.map(|running| running.key.clone()).collect();
-            // A notifier reads the status of each writer, which ends with the writer.
+            // A notifier holds the status receivers of the sinks that write files. If one of these sinks is replaced,
+            // its receiver closes, so the notifier is replaced too.
             let are_writers_kept = writers.is_subset(&kept);
             let is_kept = |running: &RunningSink| {
                 is_unchanged(running)
@@ -126,7 +127,7 @@ impl SinkSet {
         wanted.map(|running| running.status.clone()).collect()
     }
 
-    /// Returns the status of each sink. The output of commands is omitted for secret sources.
+    /// Returns the status of each sink. With `is_secret`, omits the errors of commands: they may contain a value.
     pub(crate) fn report(&self, is_secret: bool) -> Vec<SinkReport> {
         let all = self.0.lock();
         let fails = |running: &&RunningSink| running.status.borrow().failing.is_some();
@@ -164,19 +165,19 @@ impl SinkSet {
         self.0.lock().iter().map(count).collect()
     }
 
-    /// Returns the names of the sinks without a first delivery.
+    /// Returns the names of the sinks that have not delivered yet.
     pub(crate) fn missing(&self) -> Vec<String> {
         let all = self.0.lock();
         let missing = all.iter().filter(|running| running.status.borrow().delivered.is_none());
         missing.map(|running| running.name.clone()).collect()
     }
 
-    /// Returns whether a sink has no first delivery.
+    /// Returns whether a sink has not delivered yet.
     pub(crate) fn is_missing(&self) -> bool {
         self.0.lock().iter().any(|running| running.status.borrow().delivered.is_none())
     }
 
-    /// Stops all sinks after their current deliveries. Aborts those that take longer than `limit`.
+    /// Stops all sinks after their current deliveries. Aborts sinks that take longer than `limit`.
     pub(crate) async fn stop(&self, limit: Duration) {
         let all = mem::take(&mut *self.0.lock());
         stop_all(all, limit).await;
@@ -192,7 +193,8 @@ fn is_delivering(status: &SinkStatus) -> bool {
     matches!(status.state, SinkState::Settling | SinkState::Delivering)
 }
 
-/// Counts a group sink among those that are settling or delivering. Uncounts it on drop.
+/// Guard that counts a group sink in [`DeliveryTotals`](crate::status_changes::DeliveryTotals) while it is settling or
+/// delivering. On drop, the sink is no longer counted.
 struct DeliveringGroupSink<'a> {
     notifier: &'a ChangeNotifier,
     is_counted: bool,
@@ -233,7 +235,8 @@ async fn report_changes(
         if mem::replace(&mut changes, delivered) != delivered {
             notifier.deliveries.send_modify(|totals| totals.changes += 1);
         }
-        // Comes last: with a first delivery, the host counts as ready.
+        // The totals are updated before this report: after a first delivery, it makes the host ready and starts the
+        // command, which must not be notified of that delivery.
         match is_group {
             true => notifier.group_changed(&owner),
             false => notifier.source_changed(&owner),
@@ -332,7 +335,8 @@ mod tests {
         }
     }
 
-    /// A file sink with a name keeps its key when its settings change.
+    /// The settings of a named file sink change, so that the sink restarts with the same key. The notifier still
+    /// delivers after it.
     #[tokio::test]
     async fn notifier_runs_after_restart_of_file_sink() {
         let directory = tempfile::tempdir().unwrap();

@@ -52,9 +52,9 @@ impl StatePersistence {
         self.query(move |state| state.history(&source)).await
     }
 
-    /// Returns the newest stored revision before `current` that has a different value: the target of a
-    /// rollback without an explicit revision. If the source is pinned, the search starts at the pinned
-    /// revision, so that repeated rollbacks go further back.
+    /// Returns the target of a rollback without an explicit revision: the newest stored revision that has a
+    /// different value and is older than `current`. If the source is pinned, the pinned revision counts instead
+    /// of `current`, so that repeated rollbacks go further back.
     pub(crate) async fn previous_revision(
         &self,
         source: &SourceName,

@@ -1,4 +1,4 @@
-//! Coalescing notification of status changes: which sources and groups have another status than before.
+//! Coalescing notification of status changes: names of the sources and groups whose status has changed.
 //!
 //! Sources and sinks report each change, so that no receiver polls. A receiver that is slow gets each name once.
 
@@ -10,13 +10,13 @@ use tokio::sync::{Notify, watch};
 /// Totals over all sources and sinks, for the supervision of the command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct DeliveryTotals {
-    /// Number of deliveries that changed something.
+    /// Number of deliveries that changed their target.
     pub(crate) changes: u64,
     /// Number of group sinks that are settling or delivering.
     pub(crate) delivering_group_sinks: usize,
 }
 
-/// Sender of changes, shared by all sources, groups and sinks. Cheap to clone.
+/// Sender of status changes, shared by all sources, groups and sinks. Cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct ChangeNotifier {
     /// Totals for the supervision of the command.
@@ -48,7 +48,7 @@ pub enum ChangedSources {
 impl ChangedSources {
     const NONE: Self = Self::Named(BTreeSet::new());
 
-    /// Adds a name. Returns whether it is a new one.
+    /// Adds a name. Returns whether the set has changed.
     fn insert(&mut self, name: &SourceName) -> bool {
         match self {
             Self::All => false,

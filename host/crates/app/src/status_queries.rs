@@ -61,7 +61,7 @@ impl Reconciler {
         groups.values().map(status).collect()
     }
 
-    /// Returns the counters of all sources. During the shutdown, returns the counters from its start.
+    /// Returns the counters of all sources. During the shutdown, returns the counters from the start of the shutdown.
     pub(crate) fn counts(&self) -> Vec<SourceCounts> {
         if let Some((sources, _)) = self.final_counts.get() {
             return sources.clone();
@@ -74,7 +74,7 @@ impl Reconciler {
         !self.groups.lock().is_empty()
     }
 
-    /// Returns the counters of all sinks. During the shutdown, returns the counters from its start.
+    /// Returns the counters of all sinks. During the shutdown, returns the counters from the start of the shutdown.
     pub(crate) fn sink_counts(&self) -> Vec<SinkCounts> {
         if let Some((_, sinks)) = self.final_counts.get() {
             return sinks.clone();

@@ -3,15 +3,15 @@
 use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
 
-/// Time without a delivery of a group sink after which the command is notified: the group sinks need a moment to
-/// take up a change.
+/// Time without a delivery of a group sink after which the command is notified. Group sinks start their deliveries
+/// shortly after the change of a source, so an earlier notification would miss them.
 const GROUP_IDLE_TIME: Duration = Duration::from_millis(40);
 /// Maximum time that a notification of the command waits for the group sinks, in case the sources change
 /// all the time.
 const GROUP_WAIT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Pending notification of the command. It is debounced until the group sinks have delivered, so that one
-/// notification covers everything that a change produces.
+/// notification covers all deliveries that follow a change.
 pub(crate) struct CommandNotification {
     due_at: Instant,
     deadline: Instant,

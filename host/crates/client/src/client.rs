@@ -41,13 +41,13 @@ enum Target {
     Unix(PathBuf),
 }
 
-/// Default time limit of a request. It is long, since a rollback waits for the disk.
+/// Default time limit of a request. It is long, because a rollback responds only after its value is stored on disk.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(60);
-/// Default size limit of a value.
+/// Default size limit of a value, in bytes.
 const DEFAULT_MAX_VALUE_BYTES: usize = 256 << 20;
-/// Size limit of all other responses. A page of the list of sources is the largest one.
+/// Size limit of a response other than a value, in bytes. It leaves room for a page of the list of sources.
 const MAX_STATUS_BYTES: usize = 64 << 20;
-/// Upper bound of the sources on all pages of the list.
+/// Maximum number of sources on all pages of the list together.
 const MAX_SOURCES: usize = 1_000_000;
 
 /// Characters that are percent-encoded in a path segment and in a query parameter.
@@ -148,7 +148,7 @@ impl Client {
             let page: Sources = self.json(Method::GET, &path).await?;
             let is_bounded = all.sources.len() + page.sources.len() <= MAX_SOURCES;
             if !is_bounded || page.next.as_ref().is_some_and(|next| *next <= after) {
-                let reason = "the pages of the list of sources have no end";
+                let reason = "the list of sources is too long, or its pages are out of order";
                 return Err(ClientError::InvalidResponse(reason.into()));
             }
             all.sources.extend(page.sources);
@@ -170,7 +170,7 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// Fails if the request fails, if there is no such value, or if it may not be read.
+    /// Fails if the request fails, if the value does not exist, or if the client may not read it.
     pub async fn value(&self, name: &str, revision: Option<u64>) -> Result<Value, ClientError> {
         let query = revision.map(|revision| format!("?revision={revision}")).unwrap_or_default();
         let path = source_path(name, &format!("/value{query}"));
@@ -195,11 +195,11 @@ impl Client {
         self.json(Method::GET, &source_path(name, "/rejected")).await
     }
 
-    /// Returns the differences between two revisions of a source. `None` is the current revision.
+    /// Returns the differences between two revisions of a source. If `to` is `None`, it is the current revision.
     ///
     /// # Errors
     ///
-    /// Fails if the request fails, if a revision is not stored, or if it is not text.
+    /// Fails if the request fails, or if the value of a revision is not stored or is not text.
     pub async fn diff(&self, name: &str, from: u64, to: Option<u64>) -> Result<Diff, ClientError> {
         let to = to.map(|to| format!("&to={to}")).unwrap_or_default();
         self.json(Method::GET, &source_path(name, &format!("/diff?from={from}{to}"))).await
@@ -214,7 +214,9 @@ impl Client {
         self.json(Method::POST, &source_path(name, "/reload")).await
     }
 
-    /// Rolls a source back to a revision, by default to the previous one, and pins it.
+    /// Rolls a source back: publishes the value of the earlier revision `to` again, and pins the source to it. By
+    /// default, `to` is the newest stored revision with a different value that is older than the current revision, or
+    /// than the pinned revision if the source is pinned.
     ///
     /// # Errors
     ///
@@ -253,7 +255,8 @@ impl Client {
         serde_json::from_slice(&response.content).map_err(invalid)
     }
 
-    /// Requests a value. With the tag of a known value, waits for a different one for up to `wait`.
+    /// Requests a value. If `known` is the `ETag` of the current value, the host responds `304 Not Modified`. `wait` is
+    /// the time that `path` asks the host to wait for a different value; it is added to the time limit.
     pub(crate) async fn get(
         &self,
         path: &str,

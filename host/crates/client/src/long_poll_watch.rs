@@ -21,7 +21,7 @@ pub struct Watch {
     known: Option<HeaderValue>,
     /// Number of consecutive failed requests.
     failures: u32,
-    /// Set once the host has returned this source.
+    /// Set once the host has returned the value or the status of the source.
     has_seen_source: bool,
 }
 
@@ -30,7 +30,7 @@ pub struct Watch {
 pub enum Change {
     /// New value.
     Value(Value),
-    /// The source has removed its value.
+    /// The source no longer has a value.
     Removed {
         /// Revision of the removal.
         revision: u64,
@@ -41,7 +41,8 @@ pub enum Change {
 
 /// Duration of a long poll: without a new value, the host answers after this time.
 const LONG_POLL_TIMEOUT: Duration = Duration::from_secs(60);
-/// Initial delay of the exponential backoff after a failure, and minimum time between two requests.
+/// Initial delay of the exponential backoff after a failure. Also the delay, with jitter, after a long poll that
+/// returns without a change in less than this time.
 const INITIAL_BACKOFF: Duration = Duration::from_millis(250);
 /// Maximum delay of the exponential backoff.
 const MAX_BACKOFF: Duration = Duration::from_secs(30);
@@ -66,7 +67,7 @@ impl Watch {
     /// # Errors
     ///
     /// Fails if a retry cannot succeed: for example, the token is invalid, or the value may not be read. An unknown
-    /// source is an error until the host has had the source.
+    /// source is an error only if this watch has not received the source from the host before.
     pub async fn next(&mut self) -> Result<Change, ClientError> {
         loop {
             let started = Instant::now();
@@ -83,8 +84,8 @@ impl Watch {
         }
     }
 
-    /// Returns whether a retry may succeed. Once the host has answered, an error in the TLS files is transient: they
-    /// may be replaced at the moment.
+    /// Returns whether a retry may succeed. Once the host has returned the source, an error in the TLS files counts as
+    /// transient, because another program may be replacing the files.
     fn is_transient(&self, error: &ClientError) -> bool {
         error.is_transient() || self.has_seen_source && matches!(error, ClientError::InvalidTls(_))
     }
@@ -104,7 +105,7 @@ impl Watch {
                 self.known.clone_from(&value.etag);
                 Ok(Some(Change::Value(value)))
             }
-            // The source has no value, or the source does not exist.
+            // Status 404: the source has no value, or does not exist. The status of the source tells which.
             Err(ClientError::ErrorResponse { status: 404, detail }) => {
                 match self.client.source(&self.name).await {
                     Ok(source) => {
@@ -145,7 +146,7 @@ mod tests {
     use std::io::{BufRead, BufReader, Write};
     use std::net::TcpListener;
 
-    /// Starts a server that sends these answers, one for each connection, and returns its client.
+    /// Starts a server that sends these answers, one for each connection. Returns a client of the server.
     fn host(answers: Vec<String>) -> Client {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
         let address = listener.local_addr().expect("the listener has an address");
@@ -218,7 +219,8 @@ mod tests {
         answer(200, "", &serde_json::to_string(&detail).expect("the answer is serialisable"))
     }
 
-    /// Returns the revisions of the changes that a watch reports for these answers. A removal has a negative one.
+    /// Returns the revisions of the changes that a watch reports for these answers. For a removal,
+    /// returns the negated revision.
     async fn revisions(answers: Vec<String>, count: usize) -> Vec<i64> {
         let mut watch = host(answers).watch("app");
         let mut revisions = Vec::new();
@@ -242,6 +244,7 @@ mod tests {
         assert_eq!(revisions(answers, 2).await, [3, 4]);
     }
 
+    /// The status request after the first `404` fails with 503. The watch retries, and then reports the removal once.
     #[tokio::test]
     async fn removal_is_reported_once_after_failure() {
         let answers = vec![

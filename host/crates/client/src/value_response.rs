@@ -16,7 +16,7 @@ pub struct Value {
     pub revision: u64,
     /// Time of the publication, if the host knows it.
     pub at: Option<Timestamp>,
-    /// State of the value: `current`, `stale`, or `past`.
+    /// State of the value: `current`, `stale`, or `past` (the value of an older revision).
     pub state: String,
     /// Tag of the value, for conditional requests.
     pub(crate) etag: Option<HeaderValue>,
@@ -34,7 +34,7 @@ impl Value {
             revision,
             at: response.header("reloader-at").and_then(|text| text.parse().ok()),
             state: response.header("reloader-state").unwrap_or_default().into(),
-            // The host sends this type for a value without a media type.
+            // The host sends `application/octet-stream` for a value without a media type.
             media_type: response
                 .header("content-type")
                 .filter(|media_type| *media_type != "application/octet-stream")

@@ -12,8 +12,8 @@ const SECTION_NAME: &str = "reloader:plugin";
 /// Maximum size of the custom section, in bytes. A component with a larger section is rejected.
 const MAX_SECTION_BYTES: usize = 256 * 1024;
 
-/// Description of a plugin: its own statements about itself, and the size, digest and static cost of its
-/// component.
+/// Description of a plugin: the name, version and settings that the SDK embeds, and the size, digest and static cost of
+/// its component.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Description {
     /// Name of the plugin; if the component states none, the name under which it was loaded.

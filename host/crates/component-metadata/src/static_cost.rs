@@ -3,14 +3,14 @@
 //! The limit on linear memory, which applies when the memory grows, does not cover the host memory of a module's
 //! globals, functions and tables. A component may instantiate modules and other components any number of times,
 //! and those may do the same: a component of two kilobytes can expand to millions of instances. The cost is
-//! therefore computed from the sections before compilation. It overestimates rather than underestimates.
+//! therefore computed from the sections before compilation. The computed cost may be too high, but never too low.
 
 use wasmparser::{
     ComponentAlias, ComponentExternalKind, ComponentInstance, ComponentOuterAliasKind, Encoding,
     Instance, Payload,
 };
 
-/// Maximum host memory of a module instance without its items, in bytes.
+/// Maximum host memory of a module instance without its functions, globals, tables and segments, in bytes.
 const MODULE_BYTES: u64 = 4096;
 /// Maximum host memory of a global, in bytes.
 const GLOBAL_BYTES: u64 = 24;
@@ -185,8 +185,8 @@ impl CostCounter {
         }
     }
 
-    /// Returns the cost of the module or component with this index, in the current component or, with `depth`
-    /// above 0, that many enclosing components outwards.
+    /// Returns the cost of the module or component with this index. `depth` selects the component whose index space is
+    /// used: 0 for the current one, 1 for the one that encloses it, and so on.
     fn cost_of(&self, kind: ComponentExternalKind, depth: u32, index: u32) -> StaticCost {
         let scope = self.scopes.iter().rev().nth(depth as usize);
         let cost = scope.and_then(|scope| match kind {

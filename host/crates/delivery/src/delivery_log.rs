@@ -1,4 +1,4 @@
-//! Decides which deliveries of a sink are logged above DEBUG: the first one, and changes of its health.
+//! Log deduplication for a sink: decides which deliveries, failures and repairs are logged above DEBUG.
 
 use reloader_util::token_bucket::TokenBucket;
 use std::{
@@ -8,31 +8,31 @@ use std::{
 
 /// Time without a delivery after which the next one is logged at INFO.
 const QUIET_PERIOD: Duration = Duration::from_secs(600);
-/// Number of failures, and of repairs, that a sink may log in a burst.
+/// Maximum number of failures, and of repairs, that a sink logs in a burst.
 const BURST_EVENTS: u32 = 5;
 /// Minimum time between two logged failures, and between two logged repairs, after the burst.
 const EVENT_INTERVAL: Duration = Duration::from_secs(600);
 
 /// Decides which events of one sink are logged. The caller passes the current time.
 ///
-/// Each method returns the number of events that were suppressed since the last logged one, or `None` if this
-/// event is suppressed.
+/// There are three kinds of events: deliveries, failures and repairs. Each method returns the number of events of
+/// its kind that were suppressed since the last logged one, or `None` if the new event is suppressed.
 #[derive(Debug)]
 pub(crate) struct DeliveryLog {
     last_delivery: Option<Instant>,
     suppressed_deliveries: u64,
     failures: TokenBucket,
     suppressed_failures: u64,
-    /// Failures since the last success.
+    /// Failures since the last success; `None` if there are none.
     failing: Option<FailingPeriod>,
     repairs: TokenBucket,
     suppressed_repairs: u64,
 }
 
-/// Failures without a success between them.
+/// Period of failures without a success between them.
 #[derive(Debug, Default)]
 struct FailingPeriod {
-    /// Kind of the last logged failure, and whether it was final.
+    /// Kind of the last logged failure, and whether any logged failure of the period was final.
     logged: Option<(String, bool)>,
 }
 
@@ -49,8 +49,8 @@ impl DeliveryLog {
         }
     }
 
-    /// Decides about a delivery: the first one, the first one after a logged failure, and the first one after
-    /// a quiet period are logged.
+    /// Decides whether a successful delivery is logged. The first delivery is logged, the first one after a logged
+    /// failure, and the first one after [`QUIET_PERIOD`].
     pub(crate) fn delivery(&mut self, now: Instant) -> Option<u64> {
         let is_recovery = self.failing.take().is_some_and(|period| period.logged.is_some());
         let last = self.last_delivery.replace(now);
@@ -62,8 +62,9 @@ impl DeliveryLog {
         None
     }
 
-    /// Decides about a failed attempt. `is_final` states that no retry follows soon. Within a failing period,
-    /// a failure is logged if it is of another [kind](kind) than the last logged one, or the first final one.
+    /// Decides whether a failed attempt is logged. `is_final` states that the retries with backoff are exhausted,
+    /// or that no retry follows. In a period of failures, a failure is logged if its [kind](kind) differs from that
+    /// of the last logged failure, or if it is the first final failure.
     pub(crate) fn failure(&mut self, reason: &str, is_final: bool, now: Instant) -> Option<u64> {
         let period = self.failing.get_or_insert_default();
         let kind = kind(reason);
@@ -80,7 +81,7 @@ impl DeliveryLog {
         Some(take(&mut self.suppressed_failures))
     }
 
-    /// Decides about the repair of a file that another program has changed.
+    /// Decides whether the repair of a file that another program has changed is logged.
     pub(crate) fn repair(&mut self, now: Instant) -> Option<u64> {
         if self.repairs.try_take(now) {
             return Some(take(&mut self.suppressed_repairs));
@@ -135,7 +136,7 @@ mod tests {
         assert_eq!(log.delivery(start + SECOND), None);
     }
 
-    /// Random names and process IDs in the reason do not make it a new failure.
+    /// Failures whose reasons differ only in process IDs are logged once as retried and once as final.
     #[test]
     fn lasting_failure_is_logged_once_per_severity() {
         let start = Instant::now();
@@ -152,6 +153,7 @@ mod tests {
         }
     }
 
+    /// A failure of another kind is logged, also directly after a logged failure.
     #[test]
     fn other_failure_is_logged() {
         let start = Instant::now();

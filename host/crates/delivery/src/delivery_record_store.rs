@@ -5,11 +5,11 @@ use reloader_util::digest::Digest;
 
 /// Persistent delivery record of one sink: the digest of the values that were delivered last.
 ///
-/// For a sink that detects unchanged values itself ([`Sink::detects_unchanged`](crate::Sink::detects_unchanged)), the worker calls
-/// only [`record`](Self::record).
+/// For a sink that [detects unchanged values](crate::Sink::detects_unchanged) itself, the worker calls only
+/// [`record`](Self::record).
 #[async_trait]
 pub trait DeliveryRecordStore: Send + Sync {
-    /// Returns the last record; `None` if there is none, or if a delivery has begun since.
+    /// Returns the last record; `None` if there is no record, or if a later delivery has begun and not succeeded.
     async fn last(&self) -> Option<Digest>;
 
     /// Clears the record before a delivery.
@@ -22,7 +22,7 @@ pub trait DeliveryRecordStore: Send + Sync {
     async fn record(&self, digest: Digest);
 }
 
-/// A delivery log that stores nothing: values are delivered again after a restart.
+/// Delivery record store that stores nothing: values are delivered again after a restart.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct NoDeliveryRecords;
 

@@ -63,8 +63,8 @@ impl Update {
         if self.parts.iter().all(|part| part.value.is_none()) { "removed" } else { "changed" }
     }
 
-    /// Returns the digest of the source names, the values and `settings`. Revisions are not part of
-    /// it.
+    /// Returns the digest of the source names, the values and `settings`. The digest does not depend on
+    /// revisions.
     #[must_use]
     pub fn digest(&self, settings: &str) -> Digest {
         let mut hash = Hash::new(settings);
@@ -74,15 +74,15 @@ impl Update {
         hash.finish()
     }
 
-    /// Returns the idempotency key of the update. It is the same for each attempt, and differs when
-    /// the same values are published again.
+    /// Returns the idempotency key of the update. All attempts to deliver the update have the same key. When
+    /// the same values are published again, the key is another one.
     #[must_use]
     pub fn id(&self) -> String {
         let mut hash = Hash::new("id");
         for part in &self.parts {
             hash.part(part);
             hash.field(&part.revision.get().to_be_bytes());
-            // The state store keeps milliseconds, so the ID survives a restart.
+            // In milliseconds, because the state store keeps no finer times: the ID is the same after a restart.
             hash.field(&part.at.as_millisecond().to_be_bytes());
         }
         hash.finish().to_string()[..32].into()
@@ -94,7 +94,8 @@ impl Update {
     }
 }
 
-/// SHA-256 over fields with length prefixes, so that different lists of fields have different input.
+/// SHA-256 of a list of fields. Each field has a length prefix, so that the fields `a`, `bc` and the fields `ab`,
+/// `c` have different digests.
 struct Hash(Sha256);
 
 impl Hash {

@@ -1,15 +1,16 @@
 //! Delivery of values to sinks, validation of values, and child processes.
 //!
 //! A [`Worker`] subscribes to one or several sources and delivers their values to a [`Sink`]. It
-//! retries a failed delivery with exponential backoff until the delivery succeeds or a newer value
-//! replaces the failed one. Workers coalesce: a busy sink skips intermediate values. Each worker is
-//! a task, so that a slow sink does not delay other sinks.
+//! retries a failed delivery with exponential backoff until the delivery succeeds, a newer value
+//! replaces the failed one, or the retries are exhausted. Workers coalesce: a busy sink skips
+//! intermediate values. Each worker is a task, so that a slow sink does not delay other sinks.
 //!
 //! [`source_value_validation`] checks the new values of a source before they are published.
 //! [`process`] runs commands and supervises the program that uses the values.
 //!
-//! The crate depends on the subscriptions of sources only. Native sources are therefore delivered
-//! without a plugin runtime.
+//! The crate receives values through [`Subscription`](reloader_source::latest_value::Subscription), and
+//! does not depend on the plugin runtime. A program with native sources only can therefore use it without
+//! plugins.
 //!
 //! [`SinkSettings`] describe a sink in a configuration file. A program that embeds the library
 //! implements [`Sink`] or constructs one of the sinks of this crate:

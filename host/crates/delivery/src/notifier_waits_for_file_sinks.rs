@@ -1,4 +1,5 @@
-//! Sinks that must deliver an update before another sink does: the file sinks beside a notifier.
+//! Order of deliveries: a notifier waits until the file sinks of the same source or group have delivered an
+//! update.
 
 use crate::{
     delivery_values::{Part, Update},
@@ -10,14 +11,14 @@ use std::{
 };
 use tokio::sync::watch;
 
-/// Sinks that must deliver an update before the owner of this value does.
+/// File sinks for which the worker of a notifier waits before each delivery.
 #[derive(Debug, Default)]
 pub(crate) struct Predecessors(Vec<Predecessor>);
 
 #[derive(Debug)]
 struct Predecessor {
     status: watch::Receiver<SinkStatus>,
-    /// Number of repairs that the owner has seen.
+    /// Value of [`SinkStatus::repairs`] before the last delivery of the notifier.
     seen_repairs: u64,
 }
 
@@ -30,7 +31,8 @@ impl Predecessors {
         Self(statuses.into_iter().map(predecessor).collect())
     }
 
-    /// Waits until all sinks have delivered `update`. Does not return if one of them has ended before.
+    /// Waits until all predecessors have delivered `update`. Never returns if a predecessor stops before its
+    /// delivery.
     pub(crate) async fn delivered(&mut self, update: &Update) {
         for predecessor in &mut self.0 {
             let delivered = predecessor.status.wait_for(|status| has_delivered(status, update));
@@ -40,14 +42,15 @@ impl Predecessors {
         }
     }
 
-    /// Marks all repairs as seen. Called before a delivery, which uses the repaired files.
+    /// Marks all repairs as seen. The worker calls this before a delivery, because the notifier then uses the
+    /// repaired files.
     pub(crate) fn mark_repairs_seen(&mut self) {
         for Predecessor { status, seen_repairs } in &mut self.0 {
             *seen_repairs = status.borrow().repairs;
         }
     }
 
-    /// Waits until a sink has repaired its file since [`mark_repairs_seen`](Self::mark_repairs_seen).
+    /// Waits for a repair by a predecessor after the last call of [`mark_repairs_seen`](Self::mark_repairs_seen).
     pub(crate) async fn repaired(&mut self) {
         let repaired = self.0.iter_mut().map(|predecessor| Box::pin(predecessor.repaired()));
         let mut repaired: Vec<_> = repaired.collect();
@@ -60,7 +63,7 @@ impl Predecessors {
 }
 
 impl Predecessor {
-    /// Waits until the sink has made a repair that the owner has not seen.
+    /// Waits for a repair that is not marked as seen. Never returns if the predecessor stops before that.
     async fn repaired(&mut self) {
         let seen_repairs = self.seen_repairs;
         if self.status.wait_for(|status| status.repairs != seen_repairs).await.is_err() {
@@ -69,7 +72,7 @@ impl Predecessor {
     }
 }
 
-/// Returns whether a sink has delivered `update` or something newer.
+/// Returns whether a sink has delivered `update` or newer values.
 ///
 /// Removals are ignored, because a sink may keep the last value (`on-removed`).
 fn has_delivered(status: &SinkStatus, update: &Update) -> bool {

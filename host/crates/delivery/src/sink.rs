@@ -9,34 +9,34 @@ use std::{path::PathBuf, time::Duration};
 pub trait Sink: Send + Sync {
     /// Delivers the values of `update`.
     ///
-    /// A worker makes one call at a time, and repeats a failed call with the same update. It drops
-    /// the future when the attempt exceeds its timeout. Work that continues after that, e.g. on
-    /// another thread, must not undo what a later call does.
+    /// A worker makes one call at a time, and repeats a failed call with the same update. The worker drops
+    /// the future when the attempt exceeds its timeout. A thread that the sink has started and that continues
+    /// after the drop must not overwrite the result of a later call.
     ///
     /// # Errors
     ///
     /// Returns the reason of the failure and whether to retry.
     async fn deliver(&self, update: &Update) -> Result<Delivered, SinkError>;
 
-    /// Returns whether the sink itself detects that a value is already delivered, e.g. by comparing
-    /// a file with it.
+    /// Returns whether the sink itself detects that a value is already delivered, e.g. by comparing the
+    /// file with the value.
     ///
-    /// A worker calls such a sink at every start. It calls other sinks at a start only if the values
-    /// differ from the delivery record.
+    /// If so, the worker calls [`deliver`](Self::deliver) at every start. Otherwise, the worker calls it at a
+    /// start only if the values differ from the delivery record.
     fn detects_unchanged(&self) -> bool {
         false
     }
 
     /// Returns the blocking operation that occupies a thread for this sink now, if any.
     ///
-    /// A worker names it when an attempt exceeds its timeout. A worker that stops does not wait for an
-    /// operation that has been blocked for some seconds.
+    /// If an attempt exceeds its timeout, the error names the operation. A worker that stops does not wait for
+    /// an operation that has run for 3 seconds.
     fn blocking_operation(&self) -> Option<BlockingOperation> {
         None
     }
 
-    /// Returns the interval in which the worker looks for an [external change](Self::external_change) and
-    /// repairs the target; `None` for never.
+    /// Returns the interval at which the worker checks for an [external change](Self::external_change) and
+    /// repairs the target; `None` for no checks.
     fn repair_interval(&self) -> Option<Duration> {
         None
     }
@@ -44,8 +44,8 @@ pub trait Sink: Send + Sync {
     /// Returns how another program may have changed the target since the last successful delivery; `None` if
     /// the target is unchanged.
     ///
-    /// The worker then delivers the same values again. The check must be cheap, and may report a change where
-    /// there is none.
+    /// After a reported change, the worker delivers the same values again. The check must be cheap. It may
+    /// report a change although the target still has the values.
     async fn external_change(&self) -> Option<ExternalChange> {
         None
     }
@@ -56,7 +56,7 @@ pub trait Sink: Send + Sync {
 pub struct ExternalChange {
     /// Path of the changed file.
     pub path: PathBuf,
-    /// The change: "the file is missing".
+    /// Description of the change, e.g. "the file is missing".
     pub reason: String,
 }
 
@@ -73,7 +73,7 @@ pub enum Delivered {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct SinkError {
-    /// Reason for the operator. It must not contain the value, which may be a secret.
+    /// Reason of the failure, for the operator. It must not contain the value, which may be a secret.
     pub message: String,
     /// Retry policy.
     pub retry: Retry,

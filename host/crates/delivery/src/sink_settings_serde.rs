@@ -1,8 +1,8 @@
-//! Deserialization and JSON Schema of [`SinkSettings`]: the common keys and the keys of the type stand
-//! in one table.
+//! Deserialization and JSON Schema of [`SinkSettings`]: one table contains the common keys and the keys of the
+//! sink's type.
 //!
 //! The serde attributes `tag` and `flatten` would buffer the whole table. An error about a key would
-//! then lose its place in the file, and an error about an unknown key would list only a part of the
+//! then lose its place in the file, and an error about an unknown key would list only some of the valid
 //! keys.
 
 use crate::{
@@ -66,14 +66,15 @@ impl<'de> de::Visitor<'de> for SinkVisitor {
         buffered.shift_insert(0, TYPE_KEY.into(), kind);
         serde_path_to_error::deserialize(Value::Object(buffered)).map_err(|error| {
             let (path, error) = (error.path().to_string(), error.inner().to_string());
-            // The path of the missing field is the table, and an unknown field is in the message.
+            // The key is not added if the message already contains it (unknown field), or if the path is the
+            // table itself (missing field).
             let is_named = error.contains(&format!("`{path}`")) || path == ".";
             de::Error::custom(if is_named { error } else { format!("`{path}`: {error}") })
         })
     }
 }
 
-/// Reads the keys after `type`.
+/// Reads the keys that follow `type`, and returns the settings.
 fn sink_of_type<'de, A: MapAccess<'de>>(name: TypeName, map: A) -> Result<SinkSettings, A::Error> {
     let mut common = CommonSettings::default();
     let keys = MapAccessDeserializer::new(TypeKeys { map, common: &mut common });
@@ -88,7 +89,7 @@ fn sink_of_type<'de, A: MapAccess<'de>>(name: TypeName, map: A) -> Result<SinkSe
     Ok(SinkSettings { common, kind })
 }
 
-/// The keys of the type. Common keys are stored in `common` and not passed on.
+/// Map access that passes on only the keys of the type. It stores the values of the common keys in `common`.
 struct TypeKeys<'a, A> {
     map: A,
     common: &'a mut CommonSettings,
@@ -109,7 +110,8 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for TypeKeys<'_, A> {
             let field: Result<_, A::Error> = seed.deserialize(key.as_str().into_deserializer());
             return match field {
                 Ok(field) => Ok(Some(field)),
-                // Returns the error while the value is read, so that its path includes this key.
+                // Returns the error as an error of the value, so that `serde_path_to_error` adds this key to the
+                // path of the error.
                 Err(unknown) => {
                     let unknown = UnknownKey(unknown.to_string());
                     self.map.next_value_seed(unknown).map(|never| match never {})
@@ -147,7 +149,7 @@ impl<'de> DeserializeSeed<'de> for CommonValue<'_> {
     }
 }
 
-/// Seed that fails with the error about an unknown key.
+/// Seed that fails with the error about an unknown key, and adds the common keys to the list of expected keys.
 struct UnknownKey(String);
 
 impl<'de> DeserializeSeed<'de> for UnknownKey {

@@ -15,17 +15,17 @@ pub struct SinkStatus {
     pub revisions: Vec<(SourceName, Revision)>,
     /// Time of the last successful delivery.
     pub at: Option<Timestamp>,
-    /// Number of deliveries that changed the target. The program that uses the values is notified
-    /// when this counter increases.
+    /// Number of deliveries that changed the target. The host notifies the program of `[command]` when this
+    /// counter increases.
     pub changes: u64,
-    /// Number of files that another program had changed and that the sink has written again. They also count
-    /// as `changes`.
+    /// Number of repairs: deliveries that wrote a file again after another program had changed it. Repairs also
+    /// count as `changes`.
     pub repairs: u64,
     /// Number of successful deliveries.
     pub succeeded: u64,
     /// Number of failed attempts.
     pub failed: u64,
-    /// Number of attempts that were retries of a failed one.
+    /// Number of retries: attempts to deliver the same values again after a failed attempt.
     pub retried: u64,
     /// Reason of the last failure, until a delivery succeeds.
     pub failing: Option<Arc<str>>,

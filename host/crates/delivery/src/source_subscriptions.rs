@@ -20,7 +20,7 @@ pub(crate) struct SourceSubscriptions {
 struct SourceSubscription {
     name: SourceName,
     reader: Subscription,
-    /// Latest value, or the removal of the value if removals are delivered.
+    /// Latest value, or its removal with `on-removed = "clear"`; `None` before the first value.
     part: Option<Part>,
     /// `true` while the source runs.
     is_open: bool,

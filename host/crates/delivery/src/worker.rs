@@ -1,4 +1,5 @@
-//! Delivery worker: debounce, deliver the latest values to a sink, retry with backoff, and repair the target.
+//! Delivery worker: debounces changes, delivers the latest values to a sink, retries with backoff, and delivers
+//! again if another program changes the target.
 
 use crate::{
     delivery_log::DeliveryLog,
@@ -38,9 +39,9 @@ pub struct Worker {
     stop_requested: watch::Receiver<bool>,
     /// Digest of the values in the target, if known.
     delivered: Option<Digest>,
-    /// `true` if an attempt has started and failed since the last success. It may have changed the target.
+    /// `true` if a failed attempt since the last successful delivery may have changed the target.
     may_have_changed: bool,
-    /// Sinks that must deliver an update before this one.
+    /// Sinks that must deliver an update before the sink of this worker does.
     predecessors: Predecessors,
     log: DeliveryLog,
 }
@@ -50,7 +51,8 @@ pub struct Worker {
 pub struct Stopper(Arc<watch::Sender<bool>>);
 
 impl Stopper {
-    /// Stops the worker. The current attempt is completed, and no other one follows.
+    /// Requests the stop of the worker. The worker completes the current attempt, unless its sink is blocked for
+    /// more than 3 seconds, and starts no further attempt.
     pub fn stop(&self) {
         self.0.send_replace(true);
     }
@@ -65,22 +67,22 @@ const MAX_RETRY_AFTER: Duration = Duration::from_secs(3600);
 /// Maximum size of values that are hashed on the async thread, in bytes. Larger ones are hashed on
 /// a blocking thread.
 const MAX_INLINE_HASH_BYTES: usize = 64 << 10;
-/// Time after which a worker that stops no longer waits for a blocked operation.
+/// Run time of a blocking operation after which a stopping worker no longer waits for it.
 const MAX_BLOCKED_TIME_AT_STOP: Duration = Duration::from_secs(3);
-/// Time between two looks at the operation of a worker that stops.
+/// Interval at which a stopping worker checks whether a blocking operation of its sink still runs.
 const BLOCKED_CHECK_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Reason for the end of a wait.
+/// Reason for the end of a wait or of a delivery.
 enum Wake {
     /// A newer value is available.
     NewValue,
     /// The worker or all its sources have stopped.
     Stopped,
-    /// The deadline has passed, or the delivery is complete.
+    /// The deadline of the wait has passed; or the update is delivered, or has failed without a further retry.
     Due,
 }
 
-/// The worker has stopped during an operation that does not return.
+/// Result if a worker is stopped while an operation of its sink does not return.
 struct StoppedWhileBlocked;
 
 impl Worker {
@@ -113,10 +115,11 @@ impl Worker {
         }
     }
 
-    /// Delivers each update only after the sinks with these statuses have delivered it.
+    /// Makes the worker deliver each update only after the `predecessors` have delivered it. Each predecessor is
+    /// the status of another sink.
     ///
-    /// A notifier uses this to run after the file sinks. While a file sink fails, the notifier
-    /// waits. When a file sink has repaired its file, the notifier runs again.
+    /// A notifier runs after the file sinks in this way. While a file sink fails, the notifier waits. When a
+    /// file sink has repaired its file, the notifier runs again.
     #[must_use]
     pub fn after(mut self, predecessors: Vec<watch::Receiver<SinkStatus>>) -> Self {
         self.predecessors = Predecessors::new(predecessors);
@@ -129,14 +132,14 @@ impl Worker {
         self.status.subscribe()
     }
 
-    /// Returns a handle that stops the worker. It also stops when all its sources have stopped.
+    /// Returns a handle that stops the worker. The worker also stops when all its sources have stopped.
     #[must_use]
     pub fn stopper(&self) -> Stopper {
         Stopper(Arc::clone(&self.stop))
     }
 
-    /// Delivers new values until the worker or all its sources are stopped. The last values of the
-    /// sources get one attempt.
+    /// Delivers new values until the worker or all its sources are stopped. If all sources have stopped, the
+    /// worker makes one attempt to deliver their last values.
     pub async fn run(mut self) {
         if !self.sink.detects_unchanged() {
             self.delivered = self.delivery_records.last().await;
@@ -157,8 +160,8 @@ impl Worker {
         });
     }
 
-    /// Waits for a value of each source and for the end of a burst, and returns the update to
-    /// deliver; `None` when the worker is stopped.
+    /// Waits for a value of each source and for the end of a burst of changes. Returns the update to deliver;
+    /// `None` when the worker is stopped.
     async fn next_update(&mut self) -> Option<Update> {
         loop {
             let missing = self.subscriptions.missing();
@@ -187,7 +190,7 @@ impl Worker {
         if *self.stop_requested.borrow() { None } else { self.subscriptions.update() }
     }
 
-    /// Waits for a newer value, for the end of the worker, or until `due`.
+    /// Waits for a newer value, for a stop of the worker or of all its sources, or until `due`.
     async fn wait(&mut self, due: Option<Instant>) -> Wake {
         loop {
             if *self.stop_requested.borrow() {
@@ -209,8 +212,8 @@ impl Worker {
         }
     }
 
-    /// Waits for a newer value or the end of the worker. Until then, delivers `update` again when another
-    /// program has changed the target, and when a predecessor has repaired its file.
+    /// Waits for a newer value or a stop. Until then, delivers `update` again when another program has changed
+    /// the target, and when a predecessor has repaired its file.
     async fn keep_delivered(&mut self, update: &Update) -> Wake {
         let interval = self.sink.repair_interval();
         loop {
@@ -228,7 +231,8 @@ impl Worker {
                 Some(Wake::Due) => match self.external_change().await {
                     Ok(Ok(None)) => continue,
                     Ok(Ok(change)) => change,
-                    // The delivery waits for the blocked check, and reports it as a failure.
+                    // The check has timed out. The delivery below waits for the blocked operation, times out as
+                    // well, and reports the operation in its error.
                     Ok(Err(Elapsed { .. })) => None,
                     Err(StoppedWhileBlocked) => return Wake::Stopped,
                 },
@@ -242,7 +246,8 @@ impl Worker {
         }
     }
 
-    /// Returns the change of the target by another program, if there is one.
+    /// Returns the change of the target by another program, if any; `Elapsed` if the check takes longer than the
+    /// timeout of an attempt.
     async fn external_change(
         &self,
     ) -> Result<Result<Option<ExternalChange>, Elapsed>, StoppedWhileBlocked> {
@@ -253,8 +258,8 @@ impl Worker {
         }
     }
 
-    /// Delivers an update, with retries. Returns [`Wake::Due`] when the update is delivered or its
-    /// retries are exhausted. `change` is the reason if the update was delivered before.
+    /// Delivers an update, with retries. Returns [`Wake::Due`] when the update is delivered or no retry follows.
+    /// `change` is the change of the target by another program that this delivery repairs, if any.
     async fn deliver(&mut self, update: &Update, change: Option<&ExternalChange>) -> Wake {
         let digest = self.digest(update).await;
         if self.delivered == Some(digest) {
@@ -281,7 +286,7 @@ impl Worker {
             let attempted_at = Instant::now();
             let error = match self.attempt(update).await {
                 Ok(Ok(delivered)) => {
-                    // If this attempt changed nothing, an earlier failed attempt may have made the change.
+                    // An earlier failed attempt may have changed the target, even if this attempt did not.
                     let may_have_changed = mem::take(&mut self.may_have_changed);
                     let delivered = if may_have_changed { Delivered::Changed } else { delivered };
                     self.delivered = Some(digest);
@@ -296,7 +301,8 @@ impl Worker {
                 Ok(Err(error)) => error,
                 Err(StoppedWhileBlocked) => return Wake::Stopped,
             };
-            // An attempt that has waited for an earlier operation only, e.g. a check, has changed nothing.
+            // If an operation from before this attempt still runs, e.g. a check, the attempt has only waited for
+            // that operation, and has changed nothing.
             let earlier = self.sink.blocking_operation().filter(|it| it.since < attempted_at);
             self.may_have_changed |= earlier.is_none();
             // A newer value replaces the failed one immediately.
@@ -316,8 +322,8 @@ impl Worker {
         }
     }
 
-    /// Waits until all predecessors have delivered `update`. Returns the reason if the wait ends
-    /// before that.
+    /// Waits until all predecessors have delivered `update`. Returns `None` then, or the reason why the wait
+    /// ended earlier.
     async fn wait_for_predecessors(&mut self, update: &Update) -> Option<Wake> {
         let mut predecessors = mem::take(&mut self.predecessors);
         let wake = tokio::select! {
@@ -329,7 +335,7 @@ impl Worker {
         wake
     }
 
-    /// Makes one attempt, limited by the timeout.
+    /// Makes one delivery attempt, limited by the timeout in the settings.
     async fn attempt(
         &self,
         update: &Update,
@@ -356,10 +362,10 @@ impl Worker {
         }
     }
 
-    /// Waits until the worker should stop and an operation of the sink is blocked.
+    /// Waits until a stop is requested and an operation of the sink has run for [`MAX_BLOCKED_TIME_AT_STOP`].
     async fn stopped_while_blocked(&self) -> StoppedWhileBlocked {
         let mut stop_requested = self.stop_requested.clone();
-        // The sender lives as long as the worker.
+        // No error is possible: the worker owns the sender.
         let _ = stop_requested.wait_for(|is_requested| *is_requested).await;
         loop {
             if let Some(operation) = self.sink.blocking_operation()
@@ -397,7 +403,8 @@ impl Worker {
         hashing.await.unwrap_or_else(|_| update.digest(fingerprint))
     }
 
-    /// Logs a successful delivery and updates the status. `change` is the change that it has repaired.
+    /// Logs a successful delivery and updates the status. `change` is the change of the target by another program
+    /// that the delivery has repaired, if any.
     fn report_success(
         &mut self,
         update: &Update,
@@ -426,8 +433,10 @@ impl Worker {
     fn log_delivery(&mut self, update: &Update) {
         let (sink, event) = (&self.name, update.event());
         match self.log.delivery(Instant::now().into_std()) {
-            Some(suppressed) => info!(sink, event, suppressed = positive(suppressed), "delivered"),
-            None => debug!(sink, event, "delivered"),
+            Some(suppressed) => {
+                info!(sink, event, suppressed = positive(suppressed), "delivery succeeded")
+            }
+            None => debug!(sink, event, "delivery succeeded"),
         }
     }
 
@@ -457,7 +466,14 @@ impl Worker {
                 attempt, %error, suppressed, "delivery failed, not retrying until the value changes"
             ),
             (Some(suppressed), Some(retry_in)) if is_final => {
-                error!(sink, attempt, ?retry_in, %error, suppressed, "delivery retries exhausted");
+                error!(
+                    sink,
+                    attempt,
+                    ?retry_in,
+                    %error,
+                    suppressed,
+                    "delivery retries exhausted, retrying less often"
+                );
             }
             (Some(suppressed), Some(retry_in)) => {
                 warn!(
@@ -477,7 +493,7 @@ impl Worker {
     }
 }
 
-/// Returns a number for a log event, which omits zero.
+/// Returns `number` for a field of a log event; `None` for zero, which omits the field.
 fn positive(number: u64) -> Option<u64> {
     (number > 0).then_some(number)
 }

@@ -1,11 +1,11 @@
-//! Settings of a worker: timeouts, retries, debounce, and the action on removal.
+//! Settings of a worker: timeout, retries, debounce, and the action when a source removes its value.
 
 use reloader_util::units::Time;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
-/// Timeouts and retries of a worker.
+/// Settings of a worker.
 #[derive(Debug, Clone, PartialEq)]
 pub struct WorkerSettings {
     /// Timeout of one attempt.
@@ -19,7 +19,7 @@ pub struct WorkerSettings {
     /// Debounce of a burst of changes. `None` means no debounce for one source, and
     /// [`WaitSettings::default`] for several sources.
     pub wait: Option<WaitSettings>,
-    /// Digest of the sink's settings. When it changes, the same values are delivered again.
+    /// Digest of the sink's settings. When the digest changes, the worker delivers the same values again.
     pub fingerprint: String,
 }
 

@@ -9,19 +9,19 @@ use crate::{
 use reloader_util::backoff;
 use std::time::Duration;
 
-/// Maximum length of a quarantine after doubling, unless the configured first one is longer.
+/// Maximum length of a quarantine, before jitter. A longer [`Settings::quarantine`] replaces it.
 const MAX_QUARANTINE: Duration = Duration::from_secs(3600);
 
-/// Crash counter of one role. Other failures leave the count as it is; only proof that the role
-/// works resets it.
+/// Crash counter of one role. Failures of other kinds do not change the count. A proof that the role
+/// works resets it: a successful fetch, or an event of a watch that has been live for 5 s.
 #[derive(Debug)]
 pub(crate) struct CrashCounter {
     role: Role,
     /// Number of consecutive crashes.
     consecutive: u32,
-    /// Number of consecutive quarantines.
+    /// Number of quarantines since the last reset. Each one doubles the length of the next.
     quarantine_count: u32,
-    /// Reason of the quarantine, while it lasts.
+    /// Reason of the current quarantine; `None` outside a quarantine.
     reason: Option<Failure>,
 }
 
@@ -29,7 +29,7 @@ pub(crate) struct CrashCounter {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct RetryPlan {
     pub(crate) retry_in: Duration,
-    /// Number of consecutive crashes, if the delay is a quarantine.
+    /// Number of consecutive crashes if they start a quarantine; `retry_in` is then its length.
     pub(crate) quarantined_after: Option<u32>,
 }
 
@@ -39,7 +39,7 @@ impl CrashCounter {
     }
 
     /// Counts a failure if it is a crash, and returns the plan of the retry. `retry_in` is the
-    /// backoff delay, which a quarantine replaces.
+    /// backoff delay. If the crash starts a quarantine, the plan contains the longer of both delays.
     pub(crate) fn record_failure(
         &mut self,
         failure: &Failure,
@@ -74,7 +74,8 @@ impl CrashCounter {
         self.reason.as_ref()
     }
 
-    /// Ends the quarantine for a retry. One more crash starts the next quarantine.
+    /// Ends the quarantine at the start of its retry. The crash count stays: one more crash starts
+    /// the next quarantine.
     pub(crate) fn end_quarantine(&mut self) {
         self.reason = None;
     }
@@ -84,8 +85,8 @@ impl CrashCounter {
         (self.consecutive, self.quarantine_count) = (0, 0);
     }
 
-    /// Ends the quarantine on an explicit reload, and resets the length of the next one. Returns
-    /// whether the role was in quarantine.
+    /// Ends the quarantine on an explicit reload. The next quarantine has the configured first
+    /// length again. Returns whether the role was in quarantine.
     pub(crate) fn lift_quarantine(&mut self) -> bool {
         self.quarantine_count = 0;
         self.reason.take().is_some()

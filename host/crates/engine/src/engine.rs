@@ -15,8 +15,8 @@ pub struct Engine<V = Snapshot> {
 }
 
 impl<V: Value> Engine<V> {
-    /// Creates an engine that is not started. `seed` gives its timers a jitter that differs from
-    /// other sources.
+    /// Creates an engine that is not started. `seed` seeds the jitter of its timers; each source
+    /// needs a different seed.
     #[must_use]
     pub fn new(settings: Settings, seed: u64, now: Instant) -> Self {
         Self { state: EngineState::new(settings, seed, now) }
@@ -34,7 +34,7 @@ impl<V: Value> Engine<V> {
         self
     }
 
-    /// Marks the resumed value as pinned ([`Input::Pin`]). Without a value there is no pin.
+    /// Marks the resumed value as pinned ([`Input::Pin`]). Has no effect if no value was resumed.
     #[must_use]
     pub fn pinned(mut self) -> Self {
         self.state.value_state.resume_pinned();
@@ -52,8 +52,8 @@ impl<V: Value> Engine<V> {
         self.step(now, Input::Tick)
     }
 
-    /// Returns the time of the next [`step`](Self::step) with [`Input::Tick`]. Returns `None` after
-    /// [`Effect::GiveUp`].
+    /// Returns the time at which the driver has to call [`step`](Self::step) with [`Input::Tick`].
+    /// Returns `None` after [`Effect::GiveUp`].
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
         let Self { state } = self;
@@ -65,7 +65,7 @@ impl<V: Value> Engine<V> {
         [fetch, watch, state.stale_at()].into_iter().flatten().min()
     }
 
-    /// Returns the time of the next fetch as scheduled now, or `None` while a fetch is in flight.
+    /// Returns the time of the next scheduled fetch, or `None` while a fetch is in flight.
     #[must_use]
     pub fn next_fetch(&self) -> Option<Instant> {
         self.state.fetch.next()
@@ -94,7 +94,7 @@ impl<V: Value> Engine<V> {
             Input::Armed(session) => {
                 if state.watch.arm(session, now) {
                     effects.push(Effect::Report(Report::Watching));
-                    // A change before the arming is not lost.
+                    // A fetch finds a change that happened before the watch was armed.
                     state.fetch.mark_dirty(now);
                 }
             }

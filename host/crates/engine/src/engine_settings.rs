@@ -5,7 +5,8 @@ use std::time::Duration;
 
 /// Minimum of the poll interval and of the reconcile interval; prevents a busy loop.
 const MIN_INTERVAL: Duration = Duration::from_millis(1);
-/// Maximum of every duration setting: 100 years. Sums with an instant do not overflow.
+/// Maximum of every duration setting: 100 years. Adding it to an [`Instant`](std::time::Instant)
+/// does not overflow.
 const MAX_DURATION: Duration = Duration::from_secs(100 * 365 * 86_400);
 
 /// Settings of one source. [`Settings::new`] provides the defaults.
@@ -15,32 +16,35 @@ pub struct Settings {
     pub strategy: Strategy,
     /// Poll interval, at least 1 ms.
     pub interval: Duration,
-    /// Interval of the reconcile poll while a watch is live. It catches changes that the watch
-    /// missed.
+    /// Interval of the reconcile polls, which catch changes that the watch missed. With strategy
+    /// `hybrid`, they replace the polls at `interval` only while the watch is live.
     pub reconcile: Duration,
     /// Time without a confirmation by the source after which its value is stale.
     pub stale_after: Duration,
-    /// Maximum time between two events of a live watch; the engine reopens a watch that exceeds it.
-    /// [`Duration::MAX`] for a watch without alive events.
+    /// Liveness limit: maximum time between two events of a live watch. The engine reopens a watch
+    /// that exceeds the limit. [`Duration::MAX`] for a watch that sends no heartbeats
+    /// ([`Event::Alive`](crate::types::Event::Alive)).
     pub liveness: Duration,
     /// Deadline of a fetch, and of opening a watch.
     pub timeout: Duration,
-    /// Name of the operator's limit that `timeout` derives from, if any. Timeout messages cite it.
+    /// Name of the configured limit from which `timeout` is derived, if any, e.g. `call-timeout`.
+    /// Timeout messages contain the name.
     pub timeout_limit: Option<&'static str>,
-    /// Delay before a fetch has to confirm that the source has no value or an empty one.
+    /// Delay before the fetch that confirms a removal: that the source has no value or an empty one.
     pub confirm: Duration,
-    /// Delay of that fetch after a failure or a restart, when the source may not have loaded its
-    /// data yet.
+    /// Delay that replaces `confirm` after a start or a failure, when the source may not have loaded
+    /// its data yet.
     pub confirm_after_outage: Duration,
-    /// Forces the publication of a fetched value that has not changed.
+    /// Validates and publishes each value that the source reports, even if it equals the published
+    /// one.
     pub force_reload: bool,
     /// Number of consecutive crashes that starts a quarantine.
     pub crashes_allowed: u32,
-    /// Length of the first quarantine. Each further crash after a quarantine doubles it, up to one
-    /// hour.
+    /// Length of the first quarantine. If the retry after a quarantine crashes, the next quarantine
+    /// is twice as long, up to one hour.
     pub quarantine: Duration,
-    /// Treats an exceeded deadline or liveness limit as a crash. Native sources disable this; for
-    /// them it is a transient failure.
+    /// Treats a call that exceeds its deadline, and a watch that exceeds its liveness limit, as
+    /// crashed. If `false`, as a transient failure: a native source has no plugin that could crash.
     pub silence_is_crash: bool,
 }
 
@@ -66,7 +70,8 @@ impl Settings {
         }
     }
 
-    /// Returns the timeout for an error message, with the limit that it derives from.
+    /// Returns the timeout for an error message, e.g. "within 60s (derived from limit
+    /// `call-timeout`)".
     pub(crate) fn timeout_text(&self) -> String {
         let Self { timeout, timeout_limit, .. } = self;
         let limit = timeout_limit.map(|name| format!(" (derived from limit `{name}`)"));

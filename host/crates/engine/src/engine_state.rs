@@ -20,16 +20,17 @@ pub(crate) struct EngineState<V> {
     pub(crate) fetch: Fetch,
     pub(crate) watch: Watch,
     pub(crate) value_state: ValueState<V>,
-    /// Value that the watch reported while a fetch was in flight. Boxed because it is rare and an
-    /// idle source has to be small.
+    /// Value that the watch reported while a fetch was in flight. Boxed because it is rare, and the
+    /// state of an idle source has to be small.
     pub(crate) concurrent_update: Option<Box<ConcurrentUpdate<V>>>,
     /// Time of the last confirmation of the published value by the source.
     pub(crate) confirmed_at: Instant,
     /// Unresolved failure since the last confirmation: the latest failed fetch or rejection,
-    /// otherwise the first loss of the watch.
+    /// otherwise the first transient loss of the watch.
     pub(crate) active_failure: Option<Failure>,
     pub(crate) freshness: Freshness,
-    /// Set once the source has confirmed its value. A start, an unpin and a replacement reset it.
+    /// Set once the source has confirmed its value since the start, the last unpin and the last
+    /// replacement of the source.
     pub(crate) has_confirmed: bool,
     pub(crate) has_given_up: bool,
     last_session: u64,
@@ -41,7 +42,7 @@ pub(crate) struct EngineState<V> {
 pub(crate) enum Freshness {
     /// Reported as fresh, or nothing is published.
     Current,
-    /// Value from before a restart; no freshness is reported yet.
+    /// Value from before a restart, whose freshness the engine has not reported yet.
     Resumed,
     /// Reported as stale with the reason [`UNCONFIRMED`](crate::UNCONFIRMED).
     Unconfirmed,
@@ -50,7 +51,8 @@ pub(crate) enum Freshness {
 }
 
 impl Freshness {
-    /// Returns whether the value is stale for a cause other than a restart.
+    /// Returns whether the value is reported as stale for a reason other than
+    /// [`UNCONFIRMED`](crate::UNCONFIRMED).
     pub(crate) fn has_cause(self) -> bool {
         match self {
             Self::Stale => true,

@@ -19,7 +19,7 @@ pub(crate) struct Fetch {
     /// Earliest start of the next fetch, whatever the watch reports: the end of a `retry-after`, of
     /// the backoff after a crash, or of a quarantine.
     not_before: Option<Instant>,
-    /// Set after the first period, which has more jitter than the later ones, see
+    /// Set once the first poll period is drawn. It has more jitter than later periods, see
     /// [`Fetch::jittered`].
     first_period_drawn: bool,
     /// Set if the source may have changed since the last value from a fetch or from the watch.
@@ -29,8 +29,8 @@ pub(crate) struct Fetch {
 /// State of the fetch state machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
-    /// Idle until `at`. `unconditional`: the fetch sends no cursor, since the source may have
-    /// changed.
+    /// Idle until the next fetch starts at `at`. An `unconditional` fetch sends no cursor, so that a
+    /// weak cursor cannot hide a change.
     Due { at: Instant, unconditional: bool },
     /// Fetch in flight.
     InFlight(InFlight),
@@ -46,7 +46,7 @@ struct InFlight {
     cursor_outdated: bool,
 }
 
-/// Part of the state of a fetch that the handling of its result needs.
+/// Part of the state of a fetch that is needed to handle its result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct FetchContext {
     /// Start of the fetch. The result describes the source at this time or later.
@@ -54,7 +54,8 @@ pub(crate) struct FetchContext {
     /// Set if the source may have changed during the fetch, which requires a refetch.
     pub(crate) dirty: bool,
     /// Set if another value was published during the fetch.
-    /// [`Outcome::Unchanged`](crate::types::Outcome::Unchanged) then refers to an outdated cursor.
+    /// [`Outcome::Unchanged`](crate::types::Outcome::Unchanged) then refers to the cursor of an
+    /// earlier value.
     pub(crate) cursor_outdated: bool,
 }
 
@@ -132,8 +133,8 @@ impl Fetch {
         }
     }
 
-    /// Records a possible change: schedules an unconditional fetch as early as allowed, or a
-    /// refetch after the one in flight.
+    /// Records a possible change: schedules an unconditional fetch at the earliest allowed time, or
+    /// a refetch after the fetch in flight.
     pub(crate) fn mark_dirty(&mut self, now: Instant) {
         let earliest = self.earliest_start(now);
         self.unreported_change = true;
@@ -171,8 +172,8 @@ impl Fetch {
         }
     }
 
-    /// Handles a successful fetch. `refetch`: another fetch follows, since a change may be
-    /// unreported.
+    /// Handles a successful fetch. `refetch` is set if a refetch follows because the result may miss
+    /// a change.
     pub(crate) fn on_succeeded(&mut self, refetch: bool) {
         self.backoff.reset();
         self.crash_counter.reset();
@@ -184,8 +185,9 @@ impl Fetch {
         self.crash_counter.quarantine_reason()
     }
 
-    /// Handles a failed fetch and returns the plan of the retry. If the source changed during the
-    /// fetch, the retry skips the backoff, but not a `retry-after` or a quarantine.
+    /// Handles a failed fetch and returns the plan of the retry. If the source may have changed
+    /// during the fetch (`dirty`), the retry skips the backoff. A `retry-after`, the backoff after a
+    /// crash and a quarantine still apply.
     pub(crate) fn on_failed(
         &mut self,
         now: Instant,
@@ -208,7 +210,7 @@ impl Fetch {
         self.state = State::Due { at, unconditional };
     }
 
-    /// Brings the next fetch forward to `latest`, or to the earliest allowed time after it.
+    /// Brings the next fetch forward to `latest`, or to the earliest allowed time after `latest`.
     pub(crate) fn schedule_no_later_than(&mut self, latest: Instant) {
         let latest = self.earliest_start(latest);
         match &mut self.state {
@@ -222,9 +224,9 @@ impl Fetch {
         self.not_before.map_or(at, |not_before| not_before.max(at))
     }
 
-    /// Returns the period with jitter. Later periods vary by 5 %, so that sources drift apart. The
-    /// first one is a random share of the period between 10 % and 100 %, so that sources started
-    /// together do not poll together.
+    /// Returns the poll period with jitter. The first result is between 10 % and 100 % of `period`,
+    /// so that sources that start together do not poll together. Later results are between 95 % and
+    /// 105 %, so that sources drift apart.
     pub(crate) fn jittered(&mut self, period: Duration, rng: &mut JitterRng) -> Duration {
         if std::mem::replace(&mut self.first_period_drawn, true) {
             period.mul_f64(0.95 + rng.next_f64() * 0.1)

@@ -9,8 +9,8 @@ use crate::{
 use std::time::Instant;
 
 /// Reason of [`Effect::Stale`] for a value from before a restart that the source has not confirmed
-/// yet. It is part of every start and not a failure. A failure replaces it as the reason.
-pub const UNCONFIRMED: &str = "the source has not confirmed the value since the start";
+/// yet. This reason occurs at every start and is not a failure. The next failure replaces it.
+pub const UNCONFIRMED: &str = "the source has not yet confirmed the restored value";
 
 impl<V: Value> EngineState<V> {
     /// Records that the source has confirmed the published value, or has answered while a value is
@@ -28,7 +28,7 @@ impl<V: Value> EngineState<V> {
         }
     }
 
-    /// Reports that the value has become stale, or that an unconfirmed value has a more specific
+    /// Reports that the value has become stale, or that a failure replaces [`UNCONFIRMED`] as the
     /// reason.
     pub(crate) fn update_staleness(&mut self, now: Instant, effects: &mut Vec<Effect<V>>) {
         match self.freshness {
@@ -56,15 +56,16 @@ impl<V: Value> EngineState<V> {
         effects.push(Effect::Stale(reason));
     }
 
-    /// Returns the time at which the value becomes stale without a further confirmation.
+    /// Returns the time at which the value becomes stale without a further confirmation. Returns
+    /// `None` if the value is already stale, or if there is no value.
     pub(crate) fn stale_at(&self) -> Option<Instant> {
         let is_current = self.freshness == Freshness::Current;
         if !is_current || self.value_state.value().is_none() {
             return None;
         }
         let Settings { stale_after, liveness, reconcile, .. } = self.settings;
-        // A live watch confirms the value at its liveness limit. A watch without such a limit
-        // confirms it at each reconcile poll.
+        // While a watch is live, the value is confirmed at least once per liveness limit by an alive
+        // event, or once per reconcile interval by a poll. The factor 2 leaves a margin.
         let max_age = if self.watch.is_live() && self.active_failure.is_none() {
             stale_after.max(liveness.min(reconcile) * 2)
         } else {

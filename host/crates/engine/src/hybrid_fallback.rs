@@ -9,8 +9,8 @@ use crate::{
 use std::time::{Duration, Instant};
 
 impl<V: Value> EngineState<V> {
-    /// Schedules a poll after the loss of the watch. The fetch scheduled so far may be a distant
-    /// reconcile poll.
+    /// Brings the next fetch forward to the poll interval after the loss of the watch, if the
+    /// strategy is `hybrid`. The scheduled fetch may be a reconcile poll in the distant future.
     pub(crate) fn poll_instead_of_watching(&mut self, now: Instant) {
         if self.settings.strategy == Strategy::Hybrid {
             let next = self.next_poll(now);
@@ -28,7 +28,7 @@ impl<V: Value> EngineState<V> {
     }
 }
 
-/// Returns the period of the polls.
+/// Returns the time between two polls: the poll interval or the reconcile interval.
 fn poll_period(settings: &Settings, watch_is_live: bool) -> Duration {
     match (settings.strategy, watch_is_live) {
         (Strategy::Polling, _) | (Strategy::Hybrid, false) => settings.interval,

@@ -30,8 +30,9 @@ pub enum Input<V = Snapshot> {
     /// again, since the cause of the rejection may be resolved.
     ReloadNow,
     /// Pins a value: publishes it without validation, and keeps it published whatever the source
-    /// reports. The effects of the same step contain its [`Effect::Publish`], unless it is
-    /// published already. The engine still fetches and watches the source, for its freshness only.
+    /// reports. The effects of the same step contain its [`Effect::Publish`], unless the value is
+    /// published already. The engine still fetches and watches the source, but only to report
+    /// freshness.
     Pin(V),
     /// Removes the pin and fetches the source without a cursor. No effect without a pin.
     Unpin,
@@ -52,11 +53,11 @@ pub enum Effect<V = Snapshot> {
     OpenWatch(Session, Option<Cursor>),
     /// Drop the watch, including one that is still opening.
     CloseWatch,
-    /// Validate the value and answer with [`Input::Validated`]. It replaces a value whose validation
-    /// is still running; the engine ignores the result for that one.
+    /// Validate the value and answer with [`Input::Validated`]. If an earlier validation is still
+    /// running, the engine ignores its result.
     Validate(Session, V),
-    /// Publish the value under this revision: an accepted value of the source, or a pinned one. A
-    /// pinned value leaves the freshness as it is, since the source has not confirmed it.
+    /// Publish the value under this revision: an accepted value of the source, or a pinned one. The
+    /// publication of a pinned value does not confirm it and does not change the freshness.
     Publish(Revision, V),
     /// Publish that the source has no value any more. The removal is confirmed.
     PublishRemoved(Revision),
@@ -111,8 +112,8 @@ pub enum Report {
         /// Delay before the retry.
         retry_in: Duration,
     },
-    /// Fetching or watching is in quarantine after repeated crashes. Replaces the report of the
-    /// last failure.
+    /// Fetching or watching is in quarantine after repeated crashes. Replaces [`Self::FetchFailed`]
+    /// or [`Self::WatchLost`] for the last crash.
     Quarantined {
         /// Kind of call in quarantine.
         role: Role,
@@ -129,21 +130,21 @@ pub enum Report {
     Recovered,
     /// The source works, but has never had a value.
     NoValueYet,
-    /// The source reports no value or an empty one. The engine waits for a confirmation before
-    /// publishing that.
+    /// The source reports no value or an empty one. The engine publishes the removal only after a
+    /// later fetch has confirmed it.
     RemovalUnconfirmed {
         /// Delay before the fetch that confirms the removal.
         confirm_in: Duration,
     },
-    /// The source reports another value than the pinned one, or none. Reported once until the
-    /// source reports the pinned value again.
+    /// The source reports another value than the pinned one, or none. The engine repeats this report
+    /// only after the source has reported the pinned value in between.
     DiffersFromPin,
     /// The validator rejected a value. The previous value stays published.
     Rejected {
         /// Reason of the rejection.
         failure: Failure,
-        /// Delay before the same value is validated again. `None` if the value is not validated
-        /// again.
+        /// Delay before the same value is validated again. `None` after a permanent rejection, which
+        /// is not retried.
         retry_in: Option<Duration>,
     },
 }

@@ -2,8 +2,8 @@
 //!
 //! One engine serves polling, realtime and hybrid sources. It is sans-I/O: it reads no clock, does
 //! no I/O, and depends neither on tokio nor on WebAssembly. A driver calls [`Engine::start`] once,
-//! then [`Engine::step`] for each [`Input`] and at each [`Engine::deadline`]. It executes the
-//! returned [`Effect`]s in order.
+//! then [`Engine::step`] for each [`Input`] and at each [`Engine::deadline`]. The driver executes
+//! the returned [`Effect`]s in order.
 //!
 //! ```
 //! use reloader_engine::{
@@ -31,31 +31,35 @@
 //!
 //! # Contract
 //!
-//! The engine guarantees these properties. Each has a test in `tests/contract` with its number, and
-//! the simulation in `sim` checks all of them under random faults.
+//! The engine guarantees these properties. Each has a test `point_N_…` in `tests/contract`, and the
+//! simulation in `sim` checks all of them under random faults.
 //!
 //! 1. **Convergence.** Intermediate values may be coalesced; the final value of the source is
-//!    always published. A fetch follows each arming of a watch, so that no change in between is
-//!    lost. A change notification during a fetch causes a refetch. A reconcile poll fetches the
+//!    always published. A fetch follows each arming of a watch, so that no change before the arming
+//!    is lost. A change notification during a fetch causes a refetch. A reconcile poll fetches the
 //!    source even while a watch is live.
 //! 2. **Revisions only increase**, also across a restart ([`Engine::resume`]).
-//! 3. **At least once** across a restart, and **never an older value after a newer one**. Each
-//!    answer carries the session number of its request, and the engine ignores late answers. A
-//!    fetch result does not replace a value that the watch reported during the fetch.
+//! 3. **The latest value is published at least once**, also across a restart, and **an older value
+//!    never follows a newer one**. Each answer carries the session number of its request, and the
+//!    engine ignores late answers. A fetch result that may be older does not replace a value that
+//!    the watch reported during the fetch.
 //! 4. **The cursor advances only after the value is accepted** ([`Effect::Validate`],
 //!    [`Input::Validated`]). A value rejected for a transient reason is validated again.
-//! 5. **A new value is compared with the last attempted value**, not with the last accepted one.
-//!    After a good and a rejected value, the same good value is published again.
+//! 5. **A new value is compared with the last attempted value**, i.e. the last one that was
+//!    validated, even if it was rejected. If a source reports a good value, a rejected one and the
+//!    same good value again, the good value is published twice.
 //! 6. **Freshness is explicit.** [`Effect::Confirmed`] reports each confirmation by the source,
-//!    [`Effect::Stale`] the reason for staleness, and [`Effect::Fresh`] its end. A crash makes the
-//!    value stale immediately. A value from before a restart is stale until the source confirms it.
+//!    [`Effect::Stale`] the start of staleness with its reason, and [`Effect::Fresh`] the end. A
+//!    crash makes the value stale immediately. A value from before a restart is stale until the
+//!    source confirms it.
 //! 7. **A failure never removes a value.** The last known good value stays published. An absent or
-//!    empty value replaces a non-empty one only after a later fetch has confirmed it. The
-//!    confirmation takes longer after an outage or a restart.
+//!    empty value replaces a non-empty one only after a later fetch has confirmed the removal. The
+//!    delay before that fetch is longer after an outage or a restart.
 //! 8. **Faults are isolated.** An engine serves one source, shares no state, and continues after
-//!    every failure. Only settings that can never work end it ([`Effect::GiveUp`]). Repeated
-//!    crashes cause a quarantine, and its length doubles each time. Plugin events do not end a
-//!    quarantine; only an explicit reload does ([`Input::ReloadNow`]).
+//!    every failure. Only settings that can never work end the engine ([`Effect::GiveUp`]).
+//!    Repeated crashes cause a quarantine. Each quarantine is twice as long as the previous one, up
+//!    to one hour. Only an explicit reload ends a quarantine early ([`Input::ReloadNow`]); events of
+//!    the plugin do not.
 //! 9. **Every call has a deadline.** This applies to fetches and to opening a watch; a live watch
 //!    has a liveness limit.
 //! 10. **Uncertainty causes an unconditional fetch**, i.e. one without a cursor. A weak ETag
@@ -66,7 +70,7 @@
 
 #![cfg_attr(
     test,
-    allow(clippy::disallowed_methods, reason = "tests are the driver: they pass the time")
+    allow(clippy::disallowed_methods, reason = "tests replace the driver and read the clock")
 )]
 
 #[cfg(feature = "decode")]

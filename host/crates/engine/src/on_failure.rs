@@ -23,7 +23,7 @@ impl<V: Value> EngineState<V> {
         let plan = self.fetch.on_failed(now, &failure, dirty, &self.settings, &mut self.rng);
         self.fetch.schedule(now + plan.retry_in, true);
         self.active_failure = Some(failure.clone());
-        // A removal that was reported before an outage needs a new confirmation after it.
+        // A removal that was reported before this failure has to be reported and confirmed anew.
         self.value_state.cancel_pending_removal();
         self.report_failure(Role::Reading, failure, plan, effects);
     }
@@ -39,7 +39,7 @@ impl<V: Value> EngineState<V> {
         if failure.kind == FailureKind::Config && never_published {
             return self.give_up(failure, effects);
         }
-        // Strategy `realtime` without a watch would publish the first value and no later one.
+        // Without a watch, strategy `realtime` would find changes only at the reconcile interval.
         if failure.kind == FailureKind::Permanent
             && self.settings.strategy == Strategy::Realtime
             && !self.watch.was_armed()

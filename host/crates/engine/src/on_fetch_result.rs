@@ -29,11 +29,11 @@ impl<V: Value> EngineState<V> {
                     }
                     None => self.apply_outcome(now, outcome, context.started_at, effects),
                     Some(update) if update.equals(&outcome) => {}
-                    // The fetch result probably predates the watch event. If the source has changed
-                    // back instead, the watch or the next poll reports that.
+                    // The fetch result probably predates the watch event. If the source has instead
+                    // changed back to the earlier value, the watch or the next poll reports it.
                     Some(update) if update.is_newer_than(&outcome) => unconditional = true,
-                    // The fetch result may be older or newer than the watch event: only a refetch
-                    // can tell.
+                    // The fetch result may be older or newer than the watch event. A refetch returns
+                    // the current value.
                     Some(_) => refetch = true,
                 }
                 self.fetch.on_succeeded(refetch);
@@ -44,7 +44,7 @@ impl<V: Value> EngineState<V> {
         }
     }
 
-    /// Handles an outcome that no watch event overlaps.
+    /// Handles the outcome of a fetch during which the watch reported no value.
     fn apply_outcome(
         &mut self,
         now: Instant,

@@ -1,5 +1,5 @@
-//! Handler of values that the source reports, by a fetch or by the watch: what is published,
-//! validated, or needs a confirmation.
+//! Handler of values that the source reports, by a fetch or by the watch: requests the validation of
+//! a new value, and the confirmation of a removal.
 
 use crate::{
     engine_state::EngineState,
@@ -26,7 +26,8 @@ impl<V: Value> EngineState<V> {
         self.apply_decision(now, decision, effects);
     }
 
-    /// Handles the report that the source still has the value of the cursor.
+    /// Handles [`Outcome::Unchanged`](crate::types::Outcome::Unchanged): the source still has the
+    /// value whose cursor the fetch sent.
     pub(crate) fn on_unchanged(&mut self, now: Instant, effects: &mut Vec<Effect<V>>) {
         let decision = self.value_state.unchanged(now, self.settings.force_reload);
         self.apply_decision(now, decision, effects);

@@ -18,8 +18,8 @@ impl<V: Value> EngineState<V> {
     ) {
         let reported = match event {
             Event::Alive => {
-                // A live connection confirms the published value only if fetching works and no
-                // change is outstanding.
+                // An alive event confirms the published value only if no failure is unresolved, and
+                // no change, removal or validation is pending.
                 let uncertain = self.active_failure.is_some()
                     || self.fetch.has_unreported_change()
                     || self.value_state.removal_confirm_at().is_some()
@@ -38,8 +38,8 @@ impl<V: Value> EngineState<V> {
         self.on_reported_value(now, reported, None, effects);
     }
 
-    /// Records a value from the watch during a fetch. The fetch result may be older, or may refer
-    /// to the value published before.
+    /// Records a value that the watch reports while a fetch is in flight. The fetch result may be
+    /// older than that value, or `Unchanged` with the cursor of the value published before.
     fn record_concurrent_update(&mut self, reported: Option<&V>) {
         if self.fetch.next().is_none() {
             let published_before = match self.concurrent_update.take() {

@@ -12,14 +12,14 @@ impl<V: Value> EngineState<V> {
             self.fetch.mark_cursor_outdated();
             effects.push(Effect::Publish(revision, value));
         }
-        // The engine reports staleness only if there is a value. A failure from before the first
-        // value is therefore reported together with that value.
+        // The engine reports no staleness while there is no value. If a failure is unresolved, the
+        // pinned value is therefore reported as stale together with its publication.
         if !had_value && self.active_failure.is_some() {
             self.mark_stale(self.stale_reason(), effects);
         }
         if was_pending {
-            // The pin drops the value in validation or the rejected value, which has not confirmed
-            // the source. A fetch does, before the pinned value becomes stale.
+            // The pin drops a value in validation or a rejected value, whose report did not count as
+            // a confirmation. A fetch renews the confirmation before the pinned value becomes stale.
             self.fetch.mark_dirty(now);
         }
     }
@@ -29,7 +29,7 @@ impl<V: Value> EngineState<V> {
         if !self.value_state.unpin() {
             return;
         }
-        // A fetch in flight may have sent the cursor of the held-back value.
+        // A fetch in flight may have sent the cursor of a value that the pin held back.
         self.fetch.mark_cursor_outdated();
         self.fetch.mark_dirty(now);
         // Reports during the pin did not confirm the source's own value.

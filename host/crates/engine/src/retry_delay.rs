@@ -1,5 +1,5 @@
-//! Delay before the retry after a failure: exponential backoff with full jitter, with limits for
-//! each kind of failure, and at least the `retry-after` of the source.
+//! Delay before the retry after a failure: exponential backoff with jitter, with limits for each
+//! kind of failure, and at least the `retry-after` of the source.
 
 use crate::{
     jitter_rng::JitterRng,
@@ -23,15 +23,17 @@ const TRANSIENT_MAX_DELAY: Duration = Duration::from_secs(10);
 const PERMANENT_FIRST_DELAY: Duration = Duration::from_secs(5);
 /// Maximum retry delay after a permanent failure.
 const PERMANENT_MAX_DELAY: Duration = Duration::from_secs(300);
-/// Maximum `retry-after` of a source that the engine honours.
+/// Maximum delay that a source can request with a `retry-after`. A longer one is shortened.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(3600);
 
 impl Backoff {
     /// Counts one more failure and returns the delay before the retry.
     ///
-    /// The upper bound doubles with each failure. The delay is a uniformly random share of it (full
-    /// jitter), which avoids a thundering herd on a shared server. After a transient failure or a
-    /// crash, the delay does not exceed the poll interval, unless the source asks for a longer one.
+    /// The upper bound doubles with each failure. The delay is a uniformly random share of the upper
+    /// bound (full jitter), which avoids a thundering herd on a shared server. After a crash or a
+    /// permanent failure, it is at least half of the upper bound. After a transient failure or a
+    /// crash, the delay does not exceed the poll interval, unless the source requests a longer delay
+    /// or the interval is shorter than [`TRANSIENT_FIRST_DELAY`].
     pub(crate) fn next_delay(
         &mut self,
         failure: &Failure,
@@ -64,7 +66,7 @@ impl Backoff {
     }
 }
 
-/// Returns the delay that the source requested, at most [`MAX_RETRY_AFTER`].
+/// Returns the delay that the source requested, at most [`MAX_RETRY_AFTER`]; zero without a request.
 pub(crate) fn retry_after(failure: &Failure) -> Duration {
     match failure.kind {
         FailureKind::Transient { retry_after } => {

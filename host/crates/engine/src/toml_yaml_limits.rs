@@ -1,22 +1,22 @@
 //! Memory limits for parsing TOML and YAML: a small document can need far more memory than its own
 //! size.
 //!
-//! YAML has a budget of nodes, aliases and recorded anchors. The TOML parser builds a tree of up to
-//! 560 bytes for each byte of the document, so [`check_toml`] estimates the size of the tree before
-//! parsing.
+//! The YAML parser has a budget of nodes, aliases and events recorded for anchors. The TOML parser
+//! builds a tree of up to 560 bytes for each byte of the document, so [`check_toml`] estimates the
+//! size of the tree before parsing.
 
 use toml_parser::{Source, lexer::TokenKind};
 
 /// Maximum estimated memory of a parsed TOML document, in bytes.
 const MAX_TOML_BYTES: usize = 128 << 20;
-/// Memory of a TOML token and of the key or value that starts with it, in bytes (measured: 50 to
-/// 150).
+/// Estimated memory of a TOML token and of the key or value that starts with the token, in bytes
+/// (measured: 50 to 150).
 const TOML_TOKEN_BYTES: usize = 100;
-/// Additional memory of a TOML table, in bytes (measured: 1,100 to 1,700). A dot in a key, a
-/// bracket or a brace can each start a table.
+/// Estimated additional memory of a TOML table, in bytes (measured: 1,100 to 1,700). A dot in a key,
+/// a bracket or a brace can each start a table.
 const TOML_TABLE_BYTES: usize = 1_500;
-/// Maximum number of events that a YAML document records for its anchors, in total. The default of
-/// the parser is 1,000,000, which takes 106 MiB.
+/// Maximum total number of events that the YAML parser records for the anchors of a document. The
+/// default of the parser is 1,000,000 events, which take 106 MiB.
 const MAX_YAML_RECORDED_EVENTS: usize = 250_000;
 
 /// Error: parsing the TOML document would exceed the memory limit.
@@ -27,7 +27,8 @@ const MAX_YAML_RECORDED_EVENTS: usize = 250_000;
 )]
 pub struct TooComplex;
 
-/// Checks that parsing a TOML document stays within the memory limit. Only tokenizes the document.
+/// Checks that parsing a TOML document stays within the memory limit. Tokenizes the document, but
+/// does not parse it.
 ///
 /// # Errors
 ///
@@ -46,7 +47,7 @@ pub fn check_toml(text: &str) -> Result<(), TooComplex> {
 }
 
 /// Returns the limits of the YAML parser: its defaults (250,000 nodes, 50,000 aliases, 64 levels)
-/// with a lower limit for recorded anchors.
+/// with a lower limit of 250,000 events recorded for anchors.
 #[must_use]
 pub fn yaml_options() -> serde_saphyr::Options {
     let mut options = serde_saphyr::Options::default();

@@ -20,7 +20,7 @@ pub enum Format {
 /// Error of decoding a value.
 #[derive(Debug, thiserror::Error)]
 pub enum DecodeError {
-    /// Media type that stands for none of the supported formats.
+    /// Missing media type, or one that stands for none of the supported formats.
     #[error("unknown format: the media type is {}, expected JSON, TOML or YAML; hint: use `decode_as`",
         .media_type.as_deref().unwrap_or("missing"))]
     UnknownFormat {

@@ -102,7 +102,7 @@ impl fmt::Debug for Cursor {
 /// Properties of a value that the engine needs. [`Snapshot`] implements it for bytes; a native
 /// source can implement it for its own type.
 pub trait Value: Clone {
-    /// Returns whether both values are the same for a reader.
+    /// Returns whether a reader of the value sees no difference. Cursors do not count.
     fn same_value(&self, other: &Self) -> bool;
 
     /// Returns whether the value is empty. Before an empty value replaces a non-empty one, the
@@ -165,7 +165,8 @@ impl fmt::Debug for Snapshot {
 pub enum Outcome<V = Snapshot> {
     /// The value has not changed since the cursor.
     Unchanged,
-    /// The source has no value. If the source cannot determine that, the fetch fails instead.
+    /// The source has no value. If it is unknown whether the source has a value, the fetch fails
+    /// instead.
     Absent,
     /// Current value.
     Changed(V),
@@ -178,7 +179,8 @@ pub enum Event<V = Snapshot> {
     Changed(V),
     /// The source may have changed: fetch it.
     Dirty,
-    /// The source has no value any more. If the source cannot determine that, the watch fails instead.
+    /// The source has no value any more. If it is unknown whether the source has a value, the watch
+    /// fails instead.
     Removed,
     /// Heartbeat: the watch works, and nothing has changed.
     Alive,
@@ -205,14 +207,14 @@ impl Failure {
         Self::new(FailureKind::Transient { retry_after: None }, message)
     }
 
-    /// Creates a permanent failure: a retry without a change fails as well.
+    /// Creates a permanent failure: until the source or its settings change, a retry fails as well.
     #[must_use]
     pub fn permanent(message: impl AsRef<str>) -> Self {
         Self::new(FailureKind::Permanent, message)
     }
 }
 
-/// Kind of a failure. It decides about the retry.
+/// Kind of a failure. It determines whether and when the engine retries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FailureKind {
     /// Invalid settings: the source cannot work with them.
@@ -226,8 +228,8 @@ pub enum FailureKind {
     },
     /// Permanent failure: a retry soon is unlikely to succeed.
     Permanent,
-    /// Crash: the plugin trapped, exceeded its CPU time, or exceeded its deadline. Its instance is
-    /// gone.
+    /// Crash: the plugin trapped, exceeded its CPU time, or exceeded its deadline. The host has
+    /// dropped the plugin instance.
     Crashed,
 }
 
@@ -251,7 +253,8 @@ pub enum Strategy {
     /// Watches the source. Fetches it after each opening of the watch and at the reconcile
     /// interval.
     Realtime,
-    /// Watches the source, and polls it while the watch is down.
+    /// Watches the source as [`Self::Realtime`] does, and polls it at the interval while the watch
+    /// is down.
     Hybrid,
 }
 
@@ -284,7 +287,7 @@ mod tests {
         assert_eq!(format!("{snapshot:?}"), text);
     }
 
-    /// The type of a native source has neither empty values nor cursors by default.
+    /// A native value type that implements only `same_value` is never empty and has no cursor.
     #[test]
     fn native_value_not_empty_by_default() {
         #[derive(Clone)]

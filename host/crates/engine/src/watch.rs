@@ -19,7 +19,7 @@ pub(crate) struct Watch {
     state: State,
     backoff: Backoff,
     crash_counter: CrashCounter,
-    /// Set once any watch was armed.
+    /// Set once a watch of this source was armed.
     was_armed: bool,
 }
 
@@ -133,8 +133,8 @@ impl Watch {
         match &mut self.state {
             State::Live { session: current, since, last_event_at } if *current == session => {
                 *last_event_at = now;
-                // Arming or an early event proves little: the server may drop the client right
-                // after, or the plugin may crash.
+                // An early event does not prove that the watch works: the server may close the
+                // connection right after it, or the plugin may crash.
                 if now.saturating_duration_since(*since) >= MIN_STABLE_UPTIME {
                     self.backoff.reset();
                     self.crash_counter.reset();
@@ -154,7 +154,8 @@ impl Watch {
         self.crash_counter.quarantine_reason()
     }
 
-    /// Handles an explicit reload: ends a quarantine.
+    /// Handles an explicit reload: ends a quarantine, and schedules the opening of the watch for
+    /// `now`.
     pub(crate) fn reload_now(&mut self, now: Instant) {
         if self.crash_counter.lift_quarantine()
             && let State::Down { retry_at } = &mut self.state

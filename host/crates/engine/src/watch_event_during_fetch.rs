@@ -29,7 +29,7 @@ impl<V: Value> ConcurrentUpdate<V> {
 /// Returns whether a fetch result equals `value`.
 fn reports_value<V: Value>(outcome: &Outcome<V>, value: Option<&V>) -> bool {
     match outcome {
-        // `Unchanged` refers to the cursor of an older value.
+        // `Unchanged` refers to the cursor that the fetch sent, which is older than the event.
         Outcome::Unchanged => false,
         Outcome::Changed(reported) => value.is_some_and(|value| value.same_value(reported)),
         Outcome::Absent => value.is_none(),

@@ -35,9 +35,9 @@ pub struct Body {
 /// Timeouts of a response body.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct BodyTimeouts {
-    /// Timeout between two parts that the plugin requests.
+    /// Timeout from one part to the next, if the plugin requests one.
     pub(crate) requested: Option<Duration>,
-    /// Limit of the time between two parts.
+    /// Limit of the host for the time from one part to the next.
     pub(crate) idle: Duration,
     /// Deadline of the whole request.
     pub(crate) total: Deadline,
@@ -153,7 +153,7 @@ const MAX_READY_FRAMES: u32 = 16;
 /// Response body as it arrives, before decompression.
 ///
 /// A compressed body can be endless without producing output, and the decoder polls until it has output.
-/// The size limit therefore applies here as well, and the body yields regularly.
+/// The size limit therefore applies to the compressed bytes as well, and the body yields regularly.
 pub(crate) struct ArrivingBody {
     inner: Incoming,
     /// Remaining size allowance, in bytes.

@@ -29,7 +29,7 @@ impl Resolve for SystemResolver {
     }
 }
 
-/// Maximum number of concurrent lookups of one source. It isolates other sources from a name server that
+/// Maximum number of concurrent lookups of one source. The limit isolates other sources from a name server that
 /// does not answer.
 const MAX_CONCURRENT_LOOKUPS_PER_SOURCE: usize = 2;
 

@@ -4,8 +4,8 @@ use reloader_policy::HostPort;
 use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// Limit of concurrent connections. It fails instead of waiting, because the same plugin may hold the
-/// permits.
+/// Limit of concurrent connections. At the limit, a new connection fails instead of waiting: the waiting plugin may
+/// itself hold the permits, which would be a deadlock.
 #[derive(Debug, Clone)]
 pub(crate) struct ConnectionLimit {
     permits: Arc<Semaphore>,
@@ -24,7 +24,7 @@ impl ConnectionLimit {
     }
 }
 
-/// The source has as many connections and requests as it may have.
+/// Error: the source has reached its limit of concurrent connections and requests.
 #[derive(Debug, thiserror::Error)]
 #[error("{to}: too many concurrent connections and requests (limit `connections` is {limit})")]
 pub(crate) struct LimitReached {

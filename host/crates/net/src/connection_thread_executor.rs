@@ -1,4 +1,4 @@
-//! Executor for the tasks of connections.
+//! Executor of HTTP connections: runs the tasks of `hyper` on the connection threads.
 
 use hyper::rt::Executor;
 use reloader_util::thread_priority_pool::ThreadPool;
@@ -8,7 +8,8 @@ use std::{
 };
 use tokio::runtime::Handle;
 
-/// Spawns tasks on the connection threads. Falls back to the current runtime when these have stopped.
+/// Spawns tasks on the connection threads. Falls back to the current runtime if these threads have stopped or cannot
+/// start.
 #[derive(Debug, Clone)]
 pub(crate) struct ConnectionExecutor(Weak<ThreadPool>);
 

@@ -142,7 +142,7 @@ impl Deadline {
             Origin::Limit(name) => format!("limit `{name}` is {timeout}"),
         };
         let message = format!("timed out while {phase} ({origin})");
-        // A server of a plaintext protocol may wait silently for the end of a line.
+        // A server without TLS may wait silently for the end of a line, so the handshake times out.
         if phase == Phase::TlsHandshake { message + "; " + NOT_TLS } else { message }
     }
 }

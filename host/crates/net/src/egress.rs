@@ -24,7 +24,7 @@ use tokio::{
 #[derive(Debug, Clone)]
 pub struct Network {
     resolver: Arc<dyn Resolve>,
-    /// Threads for the HTTP connections. They keep the traffic of servers off the threads of the program.
+    /// Threads for the HTTP connections, so that the traffic of servers does not delay the threads of the program.
     connections: Arc<ThreadPool>,
 }
 
@@ -111,7 +111,7 @@ pub struct Connection {
 }
 
 impl Egress {
-    /// Connects within `timeout`.
+    /// Connects to `to`, with TLS if `with_tls`. `timeout` is limited to [`EgressLimits::connect`] and 10 minutes.
     ///
     /// # Errors
     ///

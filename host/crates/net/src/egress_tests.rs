@@ -47,7 +47,7 @@ impl Resolve for ScriptedResolver {
     }
 }
 
-/// Resolver that blocks until it is released, except for `prompt.example`.
+/// Resolver that blocks until the test releases it. For `prompt.example`, it returns an error immediately.
 #[derive(Debug)]
 struct HangingResolver {
     started: Mutex<Sender<String>>,
@@ -165,7 +165,8 @@ async fn text(egress: &Egress, url: &str) -> Result<String, String> {
     Ok(String::from_utf8(body.to_bytes().into()).unwrap())
 }
 
-/// The address that passed the policy is dialled, without a second lookup.
+/// The resolver first returns an allowed address, then a denied one. The first connection goes to the allowed address
+/// without a second lookup, and the second connection is denied.
 #[tokio::test]
 async fn dns_rebinding_is_prevented() {
     let (good, _) = serve(silent_after("good"));
@@ -250,7 +251,8 @@ async fn hanging_lookups_are_bounded_per_source() {
     drop(release);
 }
 
-/// A lookup of another source runs while more lookups hang than the threads that the pool starts at once.
+/// 66 lookups of 33 sources hang, more than the 64 that the thread pool runs at the same time. A lookup of another
+/// source still runs.
 #[tokio::test]
 async fn hanging_lookups_of_many_sources_do_not_stop_others() {
     const SOURCES: usize = 33;
@@ -359,6 +361,7 @@ async fn connections_and_requests_share_a_limit() {
     );
 }
 
+/// A connection is made in one runtime and used in another one, while the first one is not polled.
 #[test]
 fn connection_works_while_dialling_runtime_is_idle() {
     let runtime = || Builder::new_current_thread().enable_all().build().unwrap();
@@ -366,7 +369,6 @@ fn connection_works_while_dialling_runtime_is_idle() {
     let network = Network::default();
     let egress = network.egress(EgressSettings::default(), bounds());
     let to = to("127.0.0.1", server.port());
-    // This runtime is not polled after the connection is made.
     let dialling_runtime = runtime();
     let mut connection = dialling_runtime.block_on(egress.dial(&to, false, TEST_TIMEOUT)).unwrap();
     let mut answer = [0; 4];
@@ -390,7 +392,7 @@ async fn connections_are_reused_within_a_source_only() {
     for _ in 0..50 {
         assert_eq!(text(&one, &url).await, Ok("ok".into()));
     }
-    // A request may come before the connection of the previous one is back in the pool.
+    // A request may start before the connection of the previous request is back in the pool.
     let made = connections.load(Ordering::SeqCst);
     assert!(made < 25, "{made} connections for 50 requests");
     assert_eq!(text(&other, &url).await, Ok("ok".into()));

@@ -61,7 +61,7 @@ pub fn client_config(
     identity: Option<(&Path, &Path)>,
 ) -> Result<Arc<ClientConfig>, String> {
     let roots = match ca {
-        // Without trust roots, no server certificate is valid; the error of the handshake says so.
+        // Without trust roots, each TLS handshake fails with the error `UnknownIssuer`.
         None => system_roots::load().unwrap_or_else(|_| Arc::new(RootCertStore::empty())),
         Some(path) => {
             let mut roots = RootCertStore::empty();

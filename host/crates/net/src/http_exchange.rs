@@ -81,8 +81,8 @@ impl Egress {
         let requested = |time| Deadline::requested(now, time, DEFAULT_TIMEOUT, MAX_TIMEOUT);
         let connect = requested(times.connect).earlier(self.connect_deadline(now));
         let total = Deadline::limit(now, self.bounds.total, "http-total");
-        // Both timeouts begin with the request. The response head has the later deadline, so that a short timeout of
-        // the first byte does not also shorten the connect phase.
+        // The timeouts `connect` and `first_byte` both start here. The deadline of the response head is the later of
+        // the two, so that a short timeout of the first byte does not also shorten the connect phase.
         let head = requested(times.connect).later(requested(times.first_byte)).earlier(total);
         let context =
             ConnectContext { to: to.clone(), deadline: connect, progress: Arc::default() };
@@ -128,7 +128,7 @@ impl Egress {
     }
 }
 
-/// Sends a request, and decompresses the response body if the request does not set an encoding.
+/// Sends a request, and decompresses the response body unless the request has an `accept-encoding` header.
 async fn send(
     mut transport: Transport,
     request: Request<RequestBody>,
@@ -140,7 +140,7 @@ async fn send(
     Ok(Decompression::new(transport).call(request).await?.map(BodyExt::boxed_unsync))
 }
 
-/// Service that returns responses with their bodies as they arrive, before decompression.
+/// HTTP service below the decompression: returns responses with compressed bodies, as they arrive.
 struct Transport {
     client: Arc<HttpClient>,
     max_body_bytes: usize,

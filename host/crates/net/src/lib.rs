@@ -2,22 +2,23 @@
 //!
 //! Each source has one [`Egress`]. It makes every connection in the same steps (`dial`): it resolves the name
 //! once, checks every address against the [`AddressPolicy`](reloader_policy::AddressPolicy) of the source, dials
-//! the checked addresses, and performs the TLS handshake if required. One deadline covers all steps. This
-//! prevents SSRF and DNS rebinding.
+//! only the checked addresses, and performs the TLS handshake if required. These steps prevent SSRF and DNS
+//! rebinding. One deadline covers all of them.
 //!
 //! # Modules, in reading order
 //!
 //! - `egress`: the public types of a source's egress; `deadline`, `connection_limit`: its limits.
-//! - `bounded_name_lookups`, `system_name_lookup`, `dial`, `tls_stream`, `stream`, `yielding_stream`: one connection. `tls_settings`, `tls_config`: its TLS
-//!   configuration, rebuilt when a file changes; `system_roots`, `pem`, `crypto_provider`: what all TLS
-//!   configurations share.
-//! - `source_http_clients`, `http_exchange`, `response_head_limits`, `body`: one HTTP request. `connection_thread_executor`: the threads of HTTP connections.
+//! - `bounded_name_lookups`, `system_name_lookup`, `dial`, `tls_stream`, `stream`, `yielding_stream`: one connection.
+//!   `tls_settings`, `tls_config`: the TLS configuration of a source, rebuilt when a file changes. `system_roots`,
+//!   `pem`, `crypto_provider`: trust roots, PEM reader and cryptography of all TLS configurations.
+//! - `source_http_clients`, `http_exchange`, `response_head_limits`, `body`: one HTTP request.
+//!   `connection_thread_executor`: the threads of HTTP connections.
 //! - `host_client`: requests of the host itself.
 //! - `file_reads`: reads of secrets, certificates and keys, with a deadline.
 //! - `secrets`: references in settings, and redaction of the secrets in messages.
 //!
-//! The crate takes the policy as an argument and does not depend on plugins. The client of a running host and
-//! the fuzzers use parts of it without wasmtime.
+//! The crate receives the address policy as an argument and does not depend on plugins. The client of a running
+//! host and the fuzzers use parts of it without wasmtime.
 //!
 #![cfg_attr(feature = "secrets", doc = "```")]
 #![cfg_attr(not(feature = "secrets"), doc = "```ignore")]
@@ -34,10 +35,10 @@
 //! All are off by default.
 //!
 //! - `egress`: connections and HTTP requests of sources.
-//! - `file-reads`: reads of files with a deadline. The features above and below that need it enable it.
+//! - `file-reads`: reads of files with a deadline. `egress`, `host-client` and `secrets` enable it.
 //! - `host-client`: HTTP requests of the host itself, to URLs that the operator configures.
 //! - `secrets`: secret references in settings, and redaction.
-//! - `tls`: cryptography and PEM reader of all TLS connections. The features above that need it enable it.
+//! - `tls`: cryptography and PEM reader of all TLS connections. `egress` and `host-client` enable it.
 
 #[cfg(feature = "egress")]
 mod body;

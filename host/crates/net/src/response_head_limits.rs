@@ -13,8 +13,8 @@ use tokio::sync::Notify;
 
 /// Maximum number of header fields in a response head, as set by `hyper`.
 const MAX_HEADER_FIELDS: usize = 100;
-/// Maximum number of informational responses before the response. Each one is a head, and has the size limit of a
-/// head.
+/// Maximum number of informational responses before the final response. The size limit of a response head applies to
+/// each of them.
 const MAX_INFORMATIONAL_RESPONSES: u32 = 16;
 
 /// Returns the error for a response head that `hyper` rejects for its size. `limit` names the limit in bytes.
@@ -34,7 +34,7 @@ pub(crate) struct InformationalLimit {
 }
 
 impl InformationalLimit {
-    /// Counts the informational responses to this request.
+    /// Registers a counter of the informational responses to `request`.
     pub(crate) fn attach<B>(request: &mut Request<B>) -> Arc<Self> {
         let limit = Arc::<Self>::default();
         let counted = Arc::clone(&limit);
@@ -47,14 +47,14 @@ impl InformationalLimit {
         limit
     }
 
-    /// Waits until the server exceeds the limit.
+    /// Waits until the server exceeds [`MAX_INFORMATIONAL_RESPONSES`].
     pub(crate) async fn exceeded(&self) -> TooManyInformationalResponses {
         self.exceeded.notified().await;
         TooManyInformationalResponses
     }
 }
 
-/// The server exceeded the limit.
+/// Error: the server has sent more than [`MAX_INFORMATIONAL_RESPONSES`].
 #[derive(Debug)]
 pub(crate) struct TooManyInformationalResponses;
 
@@ -62,7 +62,7 @@ impl fmt::Display for TooManyInformationalResponses {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "more than {MAX_INFORMATIONAL_RESPONSES} informational responses before the response"
+            "more than {MAX_INFORMATIONAL_RESPONSES} informational responses before the final response"
         )
     }
 }

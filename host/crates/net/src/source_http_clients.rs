@@ -73,8 +73,8 @@ impl HttpClients {
         Arc::clone(plain.get_or_insert_with(|| new_client(dialler, None, self.max_head_bytes)))
     }
 
-    /// Drops both clients with their pools. After a failed request, the server may keep sending on its
-    /// connection for as long as the pool keeps that connection.
+    /// Drops both clients with their connection pools. Called after a failed request: the pool would keep its
+    /// connection, and the server could continue to send on it.
     pub(crate) fn clear(&self) {
         *self.plain.lock() = None;
         *self.secure.lock() = None;

@@ -18,7 +18,8 @@ pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {
 
 impl Stream for TcpStream {}
 
-/// HTTP connection of a source. Its permit counts it until it is closed, including while it is idle.
+/// HTTP connection of a source. It holds a permit of the connection limit until it is closed, also while it is idle in
+/// the pool.
 pub(crate) type HttpConnection = YieldingStream<Box<dyn Stream>, OwnedSemaphorePermit>;
 
 impl Connection for HttpConnection {

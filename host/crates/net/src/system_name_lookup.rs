@@ -1,9 +1,9 @@
-//! Threads of name lookups. A lookup blocks its thread until the name server answers.
+//! Thread pool for name lookups. A lookup blocks its thread until the name server answers.
 
 use reloader_util::blocking_pool::BlockingPool;
 use std::{io, net::SocketAddr};
 
-/// Maximum number of concurrent lookups that have not been running for long.
+/// Maximum number of concurrent lookups. Lookups that have been running for more than a second do not count.
 const MAX_CONCURRENT_LOOKUPS: usize = 64;
 
 static POOL: BlockingPool = BlockingPool::new("reloader-dns", MAX_CONCURRENT_LOOKUPS);

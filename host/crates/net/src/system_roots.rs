@@ -12,7 +12,8 @@ use std::{
 /// Age at which the trust roots are read again.
 const REFRESH_INTERVAL: Duration = Duration::from_secs(60 * 60);
 
-/// Stands for the path of the trust roots, which depends on the system.
+/// Placeholder for the path of the trust roots, which differs between systems. It identifies the read of the trust
+/// roots if the read hangs.
 const SYSTEM_ROOTS: &str = "certificate authorities of the system";
 
 static CACHE: Mutex<Option<CachedRoots>> = Mutex::new(None);
@@ -29,7 +30,7 @@ impl CachedRoots {
     }
 }
 
-/// The system has no certificate authorities, or they cannot be read.
+/// Error: the system has no certificate authorities, or they cannot be read.
 #[derive(Debug, thiserror::Error)]
 #[error("no certificate authorities found on this system{reason}")]
 pub(crate) struct NoSystemRoots {
@@ -37,14 +38,14 @@ pub(crate) struct NoSystemRoots {
     reason: String,
 }
 
-/// Returns the trust roots if they are fresh. Never blocks.
+/// Returns the cached trust roots if they are younger than [`REFRESH_INTERVAL`]. Never blocks.
 #[cfg(feature = "egress")]
 pub(crate) fn get_fresh() -> Option<Arc<RootCertStore>> {
     let cached = CACHE.try_lock()?;
     cached.as_ref().filter(|cached| cached.is_fresh()).map(|cached| Arc::clone(&cached.roots))
 }
 
-/// Returns the trust roots, and reads them if they are not fresh. Blocks.
+/// Returns the trust roots. Reads them if the cached ones are older than [`REFRESH_INTERVAL`]. Blocks.
 pub(crate) fn load() -> Result<Arc<RootCertStore>, NoSystemRoots> {
     let mut cached = CACHE.lock();
     if let Some(cached) = cached.as_ref().filter(|cached| cached.is_fresh()) {
@@ -60,7 +61,8 @@ pub(crate) fn load() -> Result<Arc<RootCertStore>, NoSystemRoots> {
     };
     let read_at = Instant::now();
     match &mut *cached {
-        // Keep the last good store if the new one is equal or empty, so that connections stay in use.
+        // Keeps the cached store if the new one is equal or empty: with another store, the sources would build new HTTP
+        // clients and not reuse their connections.
         Some(cached) if roots.is_empty() || roots.roots == cached.roots.roots => {
             cached.read_at = read_at;
             Ok(Arc::clone(&cached.roots))

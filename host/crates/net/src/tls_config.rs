@@ -76,7 +76,7 @@ impl ResolvesClientCert for ClientIdentity {
 pub(crate) struct TlsClientCache {
     settings: TlsSettings,
     cached: Mutex<Option<Box<CachedClient>>>,
-    /// Permit for reading the files. A file system may hang, and a source must not block several threads.
+    /// Single permit for reading the files, so that a source blocks at most one thread if a file system hangs.
     read_permit: Arc<Semaphore>,
 }
 
@@ -84,7 +84,7 @@ pub(crate) struct TlsClientCache {
 struct CachedClient {
     /// Digest of the files.
     digest: [u8; 32],
-    /// Roots of the system, if they are in use.
+    /// Trust roots of the system, if the settings name no certificate authorities.
     system_roots: Option<Arc<RootCertStore>>,
     client: TlsClient,
     /// Error of the last read of the files, if it failed.
@@ -97,7 +97,8 @@ impl TlsClientCache {
         Self { settings, cached: Mutex::default(), read_permit }
     }
 
-    /// Returns the configuration for the current files. If they are invalid, returns the last good one.
+    /// Returns the configuration for the current files. If they are invalid, returns the last good configuration, if
+    /// there is one.
     pub(crate) async fn client(self: &Arc<Self>) -> Result<TlsClient, TlsError> {
         if let Some(client) = self.cached_without_files() {
             return Ok(client);
@@ -112,7 +113,8 @@ impl TlsClientCache {
         read.await.map_err(|error| failed(&error))?
     }
 
-    /// Returns the cached configuration if it depends on no files except the fresh roots of the system.
+    /// Returns the cached configuration if the settings name no files and the trust roots of the system are fresh and
+    /// unchanged. Never blocks.
     fn cached_without_files(&self) -> Option<TlsClient> {
         if self.settings.has_files() {
             return None;
@@ -134,7 +136,8 @@ impl TlsClientCache {
                 Ok(cached.client.clone())
             }
             (Ok(Some(new)), cached) => Ok(cached.insert(Box::new(new)).client.clone()),
-            // Certificate and key are often replaced one after the other. The last good pair stays in use.
+            // Certificate and key are often replaced one after the other, and do not match in between. The last good
+            // pair stays in use.
             (Err(error), Some(cached)) => {
                 if cached.last_error.as_ref() != Some(&error) {
                     tracing::warn!(%error, "TLS configuration refresh failed, keeping the last good one");
@@ -147,7 +150,7 @@ impl TlsClientCache {
         }
     }
 
-    /// Returns a new configuration, or `None` if files and roots are the same as those of `cached`.
+    /// Returns a new configuration, or `None` if the files and the trust roots are those of `cached`.
     fn rebuild(&self, cached: Option<&CachedClient>) -> Result<Option<CachedClient>, TlsError> {
         let settings = &self.settings;
         let files = settings.read()?;

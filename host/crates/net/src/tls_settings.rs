@@ -11,7 +11,7 @@ use rustls::{
 use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
 
-/// TLS settings of a source. The files are PEM, and are read again when they change.
+/// TLS settings of a source. The files are in PEM format, and are read again before each connection and HTTPS request.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct TlsSettings {
     /// File of trusted certificate authorities. They replace those of the system. A file can contain several.
@@ -132,7 +132,7 @@ fn read(path: &Path, flag: &str) -> Result<Vec<u8>, TlsError> {
     })
 }
 
-/// Contents of the files.
+/// Contents of the files that the TLS settings name.
 pub(crate) struct Files {
     ca: Option<Vec<u8>>,
     certificate: Option<Vec<u8>>,

@@ -47,7 +47,7 @@ pub(crate) async fn connect(
 /// TLS connection.
 ///
 /// In TLS 1.3, a server verifies the client certificate after the client considers the handshake complete.
-/// If the server closes the connection before it sends data, it may have rejected that certificate.
+/// If the server closes the connection before it sends data, it may have rejected the client certificate.
 struct SecureStream {
     stream: TlsStream<TcpStream>,
     client: TlsClient,
@@ -56,7 +56,7 @@ struct SecureStream {
 }
 
 impl SecureStream {
-    /// Adds an explanation to a TLS error.
+    /// Replaces a TLS error, or an error after an early close, by one that states the reason.
     fn explain_error(&self, error: io::Error) -> io::Error {
         let is_tls = error.get_ref().is_some_and(|cause| cause.is::<Error>());
         if is_tls {
@@ -176,7 +176,7 @@ fn describe_certificate_error(error: &CertificateError, client: &TlsClient) -> S
             let text = format!("invalid server certificate: {other}");
             // By default, `openssl req -x509` creates a certificate of an authority.
             if text.contains("CaUsedAsEndEntity") {
-                text + " (a certificate authority; a server needs one with `basicConstraints=CA:FALSE`)"
+                text + " (issued for a certificate authority; a server certificate needs `basicConstraints=CA:FALSE`)"
             } else {
                 text
             }

@@ -2,11 +2,11 @@
 
 use std::{fmt, io};
 
-/// Address space that memories of plugins leave to the host, for its heap and threads. Without it, the host could not
-/// allocate memory, and would abort.
+/// Address space that is reserved for the heap and the threads of the host, in bytes. Memories of plugins cannot use
+/// the reserve: if the host could not allocate memory, it would abort.
 const HOST_RESERVE_BYTES: u64 = 64 << 20;
 
-/// Returns the limit, in bytes.
+/// Returns the limit of this process's address space, in bytes; `None` without a limit.
 pub(crate) fn limit() -> Option<u64> {
     #[cfg(unix)]
     return rustix::process::getrlimit(rustix::process::Resource::As).current;
@@ -14,7 +14,7 @@ pub(crate) fn limit() -> Option<u64> {
     None
 }
 
-/// Checks that this many bytes are available, in addition to the reserve of the host.
+/// Checks that this many bytes of address space are available, in addition to the reserve of the host.
 ///
 /// # Errors
 ///
@@ -41,7 +41,7 @@ fn used() -> io::Result<u64> {
     size.ok_or_else(|| io::Error::other("unknown format of /proc/self/stat"))
 }
 
-/// The address space of this process is exhausted.
+/// Error of an allocation for which this process has too little address space.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Exhausted {
     /// Limit in bytes.

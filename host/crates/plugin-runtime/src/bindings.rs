@@ -15,7 +15,7 @@ wasmtime::component::bindgen!({
     },
 });
 
-/// Bindings of the world `validator`, with the types of the world above.
+/// Bindings of the world `validator`, with the types of the world `realtime-source`.
 pub mod validator {
     wasmtime::component::bindgen!({
         path: "../../../wit",

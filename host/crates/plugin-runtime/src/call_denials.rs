@@ -4,7 +4,7 @@ use crate::source_context::SourceContext;
 use reloader_util::sync::Mutex;
 use std::sync::Arc;
 
-/// Denials during one call. The guest may hide them from its answer; the operator sees them nevertheless.
+/// Denials during one call. The host reports them to the operator even if the guest omits them from its answer.
 #[derive(Debug, Clone)]
 pub(crate) struct CallDenials {
     context: Arc<SourceContext>,
@@ -12,7 +12,7 @@ pub(crate) struct CallDenials {
     pending: Arc<Mutex<Vec<String>>>,
 }
 
-/// Maximum number of denials to report with the call's failure. Further ones are logged at once.
+/// Maximum number of denials to report with the call's failure. Further ones are logged immediately.
 const MAX_PENDING_DENIALS: usize = 3;
 
 impl CallDenials {
@@ -40,7 +40,7 @@ impl CallDenials {
         std::mem::take(&mut self.pending.lock())
     }
 
-    /// Logs the denials of a call that ended without a failure that reports them.
+    /// Logs the denials that no failure of the call has reported.
     pub(crate) fn log(&self) {
         for message in self.take() {
             self.context.denials.log(&message);

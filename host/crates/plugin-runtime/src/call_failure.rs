@@ -10,7 +10,7 @@ use reloader_engine::types::{Failure, FailureKind};
 use wasmtime::{Trap, component::ResourceTableError};
 use wasmtime_wasi::I32Exit;
 
-/// Error of exports with the expected names and other types.
+/// Error of a component whose exports have the expected names, but not the types of the plugin interface.
 #[derive(Debug, thiserror::Error)]
 #[error("the exports of the component do not have the types of the plugin interface: {0}")]
 pub(crate) struct ExportTypeMismatch(pub(crate) wasmtime::Error);
@@ -25,8 +25,9 @@ pub(crate) fn missing_export(export: &str) -> Failure {
     Failure::new(FailureKind::Config, format!("the plugin does not export `{export}`"))
 }
 
-/// Divisor of the CPU time limit for the detection of overload. If a preempted call exceeds its deadline and has
-/// used less CPU time than the quotient, the machine was overloaded, and the failure is not treated as a crash.
+/// Divisor of a call's CPU time limit for the detection of overload. If a call exceeds its deadline while it is
+/// preempted, and has used less CPU time than the limit divided by this number, the processors were overloaded. The
+/// failure is then transient, not a crash.
 const OVERLOAD_CPU_DIVISOR: u32 = 10;
 
 /// Returns the failure of a call that exceeded its deadline.
@@ -41,7 +42,8 @@ pub(crate) fn timeout_failure(limits: &Limits, cpu_timer: &CpuTimer, export: &st
     Failure::new(FailureKind::Crashed, message)
 }
 
-/// Returns the failure of a call that trapped: the guest's panic message, or the limit that it exceeded.
+/// Returns the failure of a call that trapped. Its message contains the guest's panic message, the exceeded limit, or
+/// the trap.
 pub(crate) fn trap_failure(state: &mut HostState, export: &str, trap: &wasmtime::Error) -> Failure {
     if let Some(mismatch) = trap.downcast_ref::<ExportTypeMismatch>() {
         let message = format!("the plugin cannot be used: {mismatch}");
@@ -53,13 +55,13 @@ pub(crate) fn trap_failure(state: &mut HostState, export: &str, trap: &wasmtime:
     let panic_message = state.panic_message.take();
     let cite = |name: &str| state.context.limits.cite(name);
     let reason = match (panic_message, trap.downcast_ref::<Trap>(), state.memory.reached_limit()) {
-        // A guest aborts after its panic. After any other trap, the panic message is not the cause.
+        // A guest that panics traps as `unreachable`. After any other trap, the panic message is not the cause.
         (Some(message), Some(Trap::UnreachableCodeReached), None) => format!("panicked: {message}"),
         (_, Some(Trap::Interrupt), _) => {
             format!("used too much CPU time in one call: {}", cite("call-cpu"))
         }
         (_, Some(Trap::StackOverflow), _) => "overflowed its stack".into(),
-        // A guest aborts when it gets no memory.
+        // A guest that gets no memory aborts, which traps as `unreachable`.
         (_, Some(Trap::UnreachableCodeReached) | None, Some(limit)) => {
             format!("exceeded a limit: {}", cite(limit))
         }
@@ -78,14 +80,15 @@ pub(crate) fn trap_failure(state: &mut HostState, export: &str, trap: &wasmtime:
 fn is_out_of_memory(state: &HostState, trap: &wasmtime::Error) -> bool {
     let is_exhausted = state.memory.is_system_exhausted();
     match trap.downcast_ref::<Trap>() {
-        // A guest aborts when it gets no memory.
+        // A guest that gets no memory aborts, which traps as `unreachable`.
         Some(trap) => *trap == Trap::UnreachableCodeReached && is_exhausted,
         // An error of wasmtime without a public type, recognised by its text.
         None => is_exhausted || trap.root_cause().to_string().contains("Cannot allocate memory"),
     }
 }
 
-/// Returns the failure of a call for which the system had no memory. The plugin has not caused it.
+/// Returns the failure of a call for which the system had no memory. The failure is not a crash, because the plugin has
+/// not caused it.
 fn out_of_memory_failure(export: &str, address_space_limit: Option<u64>) -> Failure {
     let reason = match address_space_limit {
         Some(limit) => Exhausted { limit }.to_string(),

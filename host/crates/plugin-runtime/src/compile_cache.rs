@@ -1,4 +1,4 @@
-//! Cache of compiled components, which makes the second start fast.
+//! Cache of compiled components on disk, so that later starts need no compilation.
 //!
 //! The entries are machine code. So the directory must be accessible to its owner only, and each entry starts with
 //! a digest of its name and content.
@@ -35,7 +35,7 @@ pub struct Cache {
 struct Directory {
     path: PathBuf,
     is_safe: OnceLock<bool>,
-    /// Accesses that have exceeded the time limit. While one of them has not returned, there is no further one.
+    /// Accesses that have exceeded the time limit. While one of them is still running, no further access starts.
     hung: Mutex<Vec<Weak<()>>>,
 }
 
@@ -46,9 +46,9 @@ impl Cache {
         Self::default()
     }
 
-    /// Returns a cache in the user's cache directory (`$XDG_CACHE_HOME`, or `~/.cache`). If that is not safe to
-    /// use, the cache logs a warning at the first access and stores nothing. If it does not respond, the cache logs a
-    /// warning and stores nothing until it does.
+    /// Returns a cache in the user's cache directory (`$XDG_CACHE_HOME`, or `~/.cache`). If other users can access the
+    /// cache's directory, the cache logs a warning at the first access and stores nothing. If the file system does not
+    /// respond, the cache logs a warning and stores nothing until the file system responds.
     #[must_use]
     pub fn user() -> Self {
         use etcetera::BaseStrategy;
@@ -58,8 +58,9 @@ impl Cache {
         }
     }
 
-    /// Returns a cache in this directory. If that is not safe to use, the cache logs a warning at the first access and
-    /// stores nothing. If it does not respond, the cache logs a warning and stores nothing until it does.
+    /// Returns a cache in this directory. If other users can access the directory, the cache logs a warning at the
+    /// first access and stores nothing. If the file system does not respond, the cache logs a warning and stores
+    /// nothing until the file system responds.
     #[must_use]
     pub fn at(directory: PathBuf) -> Self {
         let (is_safe, hung) = (OnceLock::new(), Mutex::default());
@@ -96,7 +97,8 @@ impl Cache {
         self.access(store).await;
     }
 
-    /// Runs an access to the directory. Returns `None` if there is no usable one.
+    /// Runs an access to the directory. Returns `None` if the cache has no directory, or if the directory cannot be
+    /// used.
     async fn access<T: Send + 'static>(
         &self,
         access: impl FnOnce(&Path) -> T + Send + 'static,
@@ -105,7 +107,7 @@ impl Cache {
         if directory.is_hung() {
             return None;
         }
-        // The access owns the only strong reference.
+        // The access owns the only strong reference, so the weak one expires when the access has returned.
         let running = Arc::new(());
         let hung = Arc::downgrade(&running);
         let accessed = Arc::clone(&directory);
@@ -132,7 +134,7 @@ impl Directory {
         })
     }
 
-    /// Returns whether an access that has exceeded the time limit has not returned.
+    /// Returns whether an access that has exceeded the time limit is still running.
     fn is_hung(&self) -> bool {
         let mut hung = self.hung.lock();
         hung.retain(|access| access.strong_count() > 0);
@@ -152,7 +154,7 @@ fn entry_name(engine: &Engine, digest: &str) -> String {
     format!("{digest}-{:016x}.cwasm", hasher.finish())
 }
 
-/// Returns the component that this program has compiled.
+/// Returns a component from the machine code that this program's compiler has produced.
 pub(crate) fn deserialize_compiled(
     engine: &Engine,
     compiled: &[u8],
@@ -206,7 +208,8 @@ fn read_entry(engine: &Engine, path: &Path) -> io::Result<Component> {
     component.map_err(io::Error::other)
 }
 
-/// Returns the digest of an entry. It covers the name, so that an entry cannot be used for another component.
+/// Returns the digest of an entry. The digest covers the file name, so that an entry cannot be used for another
+/// component.
 fn entry_digest(path: &Path, compiled: &[u8]) -> [u8; DIGEST_BYTES] {
     let name = path.file_name().unwrap_or_default();
     let mut digest = Sha256::new_with_prefix(name.as_encoded_bytes());

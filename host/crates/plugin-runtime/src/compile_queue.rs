@@ -18,7 +18,7 @@ use wasmtime::Engine;
 
 /// Maximum number of components that are compiled concurrently.
 const MAX_CONCURRENT_COMPILES: usize = 2;
-/// Duration above which a failed compilation is cached.
+/// Duration of a failed compilation above which its error is cached.
 const NEGATIVE_CACHE_THRESHOLD: Duration = Duration::from_secs(1);
 /// Time for which a failed compilation is not repeated.
 const NEGATIVE_CACHE_TTL: Duration = Duration::from_secs(600);
@@ -120,12 +120,14 @@ mod tests {
     use crate::wasmtime_engine::engine;
     use std::fs;
 
+    /// The error of a timed-out compilation is cached for the same component with the same limits only.
     #[tokio::test]
     async fn slow_failure_is_cached() {
         let directory = tempfile::tempdir().unwrap();
         let (program, runs) = (directory.path().join("slow"), directory.path().join("runs"));
         let script = format!("#!/bin/sh\necho once >> '{}'\nexec sleep 60\n", runs.display());
-        // Written by another process, so that no child of this process inherits it open for writing (ETXTBSY).
+        // Another process writes the script, so that no child of this process inherits the file open for writing
+        // (ETXTBSY).
         let written = std::process::Command::new("/bin/sh")
             .args(["-c", "printf %s \"$1\" > \"$2\" && chmod +x \"$2\"", "sh", &script])
             .arg(&program)

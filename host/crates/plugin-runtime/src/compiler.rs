@@ -16,7 +16,7 @@ use wasmtime::Engine;
 /// Maximum length of the error message of a compiler process, in bytes.
 const MAX_COMPILER_STDERR_BYTES: u64 = 4096;
 
-/// Name of the threads of a compilation in this process. The system truncates names to 15 bytes.
+/// Name of the threads of a compilation in this process. Linux truncates names of threads to 15 bytes.
 const THREAD_NAME: &str = "reloader-compil";
 
 /// Place where components are compiled.
@@ -26,12 +26,13 @@ pub enum Compiler {
     /// its end.
     #[default]
     InProcess,
-    /// In a child process, which is killed when it exceeds its limits of time or memory: this program, with the
-    /// argument `compile`. `host` is such a program; see [`run_compiler_process`](crate::run_compiler_process).
+    /// In a child process, which is killed when it exceeds its limits of time or memory. The path names a program that
+    /// calls [`run_compiler_process`](crate::run_compiler_process) if its arguments are `compile SECONDS BYTES`, such
+    /// as the program `host`.
     ChildProcess(PathBuf),
 }
 
-/// Returns the error of a compiled component that exceeds its limit.
+/// Returns the error of a compiled component that exceeds its size limit.
 pub(crate) fn too_large(limits: &Limits) -> String {
     format!("the compiled component is too large: {}", limits.cite("compiled-size"))
 }
@@ -46,7 +47,7 @@ pub(crate) async fn compile_in_thread(
     let compile = move || {
         let _permit = permit;
         ThreadPriority::Background.apply();
-        // The compiler runs in the thread pool that is current for its caller.
+        // wasmtime compiles on the threads of the rayon pool from which it is called.
         let threads = rayon::ThreadPoolBuilder::new().num_threads(compile_threads());
         let threads = threads
             .thread_name(|_| THREAD_NAME.into())
@@ -87,7 +88,7 @@ pub(crate) async fn compile_in_process(
         return Err("compiler process failed: no pipes".into());
     };
     let send = async {
-        // A compiler that fails early does not read all of its input, and reports why on standard error.
+        // Ignores the error of a compiler that fails before it has read all input: standard error has the reason.
         let _ = stdin.write_all(component).await;
         drop(stdin);
     };
@@ -110,7 +111,7 @@ pub(crate) async fn compile_in_process(
             return Err(message);
         }
     }
-    // The process was killed by a limit, or aborted without memory.
+    // A resource limit killed the process, or the process aborted because it had no memory.
     let (time, memory) = (limits.cite("compile-time"), limits.cite("compile-memory"));
     Err(format!("compilation exceeded a limit of time or memory: {time}, {memory}"))
 }

@@ -4,7 +4,7 @@ use crate::wasmtime_engine::engine;
 use reloader_util::thread_priority_pool::ThreadPriority;
 use std::thread;
 
-/// Maximum number of threads for one component. Each takes memory.
+/// Maximum number of threads that compile one component. Each thread takes memory.
 const MAX_COMPILE_THREADS: usize = 4;
 /// Exit status of a compiler process that reports an error of the component.
 pub(crate) const EXIT_COMPILE_ERROR: u8 = 3;
@@ -18,10 +18,10 @@ pub(crate) const EXIT_COMPILE_ERROR: u8 = 3;
 pub fn run_compiler_process(seconds: u64, memory: u64) -> u8 {
     use std::io::{Read, Write, stderr, stdin, stdout};
     ThreadPriority::Background.apply();
-    // Before the limit of this process: the limit of the host decides about the code.
+    // Created before this process limits its address space: the machine code depends on the limit that the host has.
     let engine = engine().map_err(|error| error.root_cause().to_string());
     limit_process(seconds, memory);
-    // The default is one thread for each processor.
+    // By default, rayon starts one thread for each processor.
     let _ = rayon::ThreadPoolBuilder::new().num_threads(compile_threads()).build_global();
     let mut component = Vec::new();
     let compiled = stdin()
@@ -41,8 +41,8 @@ pub fn run_compiler_process(seconds: u64, memory: u64) -> u8 {
     }
 }
 
-/// Sets resource limits, which apply even if the parent cannot kill this process. If the machine runs out of
-/// memory, the kernel kills this process before the host.
+/// Sets resource limits, which apply even if the parent cannot kill this process. If the system runs out of memory, the
+/// kernel kills this process before the host.
 fn limit_process(seconds: u64, memory: u64) {
     #[cfg(unix)]
     {
@@ -61,7 +61,7 @@ fn limit_process(seconds: u64, memory: u64) {
     let _ = (seconds, memory);
 }
 
-/// Returns the number of threads for one component.
+/// Returns the number of threads that compile one component.
 pub(crate) fn compile_threads() -> usize {
     thread::available_parallelism().map_or(1, |number| number.get().min(MAX_COMPILE_THREADS))
 }

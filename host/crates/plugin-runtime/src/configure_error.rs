@@ -9,7 +9,7 @@ pub enum ConfigureError {
     /// The settings do not match the plugin's schema.
     #[error("{}", join_lines(.0))]
     Settings(Vec<SettingError>),
-    /// The settings name something that cannot be granted.
+    /// Settings that imply grants have values that are not valid paths or URLs.
     #[error("{}", join_lines(.0))]
     Grants(Vec<GrantError>),
     /// A credential cannot be used.

@@ -23,7 +23,7 @@ use tracing::{info, warn};
 
 /// Threads that resolve settings. They wait for files with secrets.
 pub(crate) static SETTINGS_POOL: BlockingPool = BlockingPool::new("reloader-setup", 8);
-/// Maximum time of a check of the files with secrets. The time limit of one file is five seconds.
+/// Time limit of one check whether files with secrets have changed. The time limit of reading one file is five seconds.
 pub(crate) const SECRET_CHECK_TIMEOUT: Duration = Duration::from_secs(6);
 /// Maximum length of a cursor, in bytes.
 const MAX_CURSOR_BYTES: usize = 64 << 10;
@@ -32,7 +32,7 @@ const MAX_CURSOR_BYTES: usize = 64 << 10;
 const MAX_MEDIA_TYPE_BYTES: usize = 1 << 10;
 
 impl Plugin {
-    /// Returns what a source with these settings would request, and what it would be granted.
+    /// Returns the accesses that a source with these settings would request, and the grants that it would get.
     ///
     /// # Errors
     ///
@@ -46,7 +46,7 @@ impl Plugin {
         settings.resolve(&self.description().settings).map(|(_, decision)| decision)
     }
 
-    /// Resolves the settings, and returns the plugin of a source.
+    /// Resolves the settings, and returns the plugin that is configured for a source.
     ///
     /// # Errors
     ///
@@ -85,16 +85,16 @@ struct Shared {
     plugin: Plugin,
     settings: OperatorSettings,
     context: Arc<SourceContext>,
-    /// Settings with the secrets of the last check.
+    /// Settings with the secrets as the last successful check has read them.
     resolved: Mutex<Arc<ResolvedSettings>>,
-    /// Error of the last check of the secrets.
+    /// Error of the last check of the files with secrets.
     secret_error: Mutex<Option<String>>,
     /// Held during a check of the files with secrets.
     secret_check: Arc<Semaphore>,
     value_rate_limit: RateLimit,
 }
 
-/// Logs the totals when the source is dropped. Its instances may be dropped later, in a pool.
+/// Logs the totals of denied accesses when the source is dropped. Its last instance may be dropped later, in a pool.
 impl Drop for Shared {
     fn drop(&mut self) {
         self.context.denials.log_totals();
@@ -111,15 +111,15 @@ impl ConfiguredPlugin {
         &self.shared.context
     }
 
-    /// Returns the settings for an instance, after a check whether a file with a secret has changed. If the new
-    /// secret cannot be used, it logs why and returns the previous settings.
+    /// Returns the settings for an instance, after a check whether a file with a secret has changed. If the check fails
+    /// or the new secret is invalid, logs the error and returns the previous settings.
     pub(crate) async fn resolved_settings(&self) -> Arc<ResolvedSettings> {
         let current = Arc::clone(&self.shared.resolved.lock());
         if current.secrets.files().next().is_none() {
             return current;
         }
         let (shared, known) = (Arc::clone(&self.shared), Arc::clone(&current));
-        // Concurrent callers get the current settings. So a file system that hangs blocks one thread only.
+        // Callers during a check get the current settings. So a file system that hangs blocks one thread only.
         let Ok(permit) = Arc::clone(&self.shared.secret_check).try_acquire_owned() else {
             return current;
         };
@@ -149,7 +149,7 @@ impl ConfiguredPlugin {
             Ok(Err(error)) => (current, Some(error.to_string())),
         };
         let mut last_error = self.shared.secret_error.lock();
-        // Logs an error once, until it changes.
+        // A repeated error is logged only the first time.
         if let Some(error) = error.as_ref().filter(|_| *last_error != error) {
             warn!(%source, %error, "secret refresh failed, keeping the previous secret");
         }
@@ -165,7 +165,7 @@ impl ConfiguredPlugin {
         }
     }
 
-    /// Reports that the source is slowed down by a limit.
+    /// Counts and logs that a rate limit delays the source.
     pub(crate) fn report_rate_limited(&self, reason: &str, limit: &str) {
         let SourceContext { limits, denials, .. } = &**self.context();
         let limit = limits.cite(limit);

@@ -42,7 +42,7 @@ impl Clock {
 
 #[derive(Debug, Default)]
 struct State {
-    /// Time of all completed polls.
+    /// Time of all completed polls of the call.
     used: Duration,
     clock: Clock,
     /// Start of the current poll, if the call is being polled.
@@ -112,7 +112,7 @@ impl CpuTimer {
         self.with(|state| state.preempted = true);
     }
 
-    /// Returns whether the call is suspended in a wait of its own, not by preemption.
+    /// Returns whether the call is suspended because the guest waits, not because the host preempted the call.
     pub(crate) fn is_waiting(&self) -> bool {
         self.with(|state| state.since.is_none() && !state.preempted)
     }
@@ -156,6 +156,7 @@ mod tests {
         assert_eq!(timer.used(), Duration::ZERO);
     }
 
+    /// While one thread polls a call, other threads read the time of the completed polls.
     #[test]
     fn used_time_is_thread_independent() {
         let timer = CpuTimer::default();

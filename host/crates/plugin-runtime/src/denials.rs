@@ -1,4 +1,4 @@
-//! Denied accesses of one source's plugin: counted, and each different one logged once.
+//! Denied accesses of one source's plugin: each is counted, and each distinct one is logged once.
 
 use reloader_engine::types::SourceName;
 use reloader_source::metrics::Counters;
@@ -6,7 +6,7 @@ use reloader_util::sync::Mutex;
 use std::{collections::BTreeMap, sync::Arc};
 use tracing::{info, warn};
 
-/// Maximum number of different denials that are kept and logged. Further ones are counted together.
+/// Maximum number of distinct denials that are kept and logged. Further distinct denials are counted in one total.
 const MAX_DISTINCT_DENIALS: usize = 16;
 
 /// Prefix of the messages of denials. The log omits the prefix, because the event is `access denied`.
@@ -26,7 +26,7 @@ pub(crate) struct Denials {
 #[derive(Debug, Default)]
 struct Counts {
     by_message: BTreeMap<String, Denial>,
-    /// Number of denials beyond [`MAX_DISTINCT_DENIALS`].
+    /// Number of denials that were not added to `by_message`, because the map has [`MAX_DISTINCT_DENIALS`] entries.
     others: u64,
 }
 
@@ -54,7 +54,7 @@ impl Denials {
         } else {
             if counts.others == 0 {
                 let reason = reason(message);
-                warn!(%source, reason, "access denied, further denials are only counted");
+                warn!(%source, reason, "access denied, further denials are logged only as a total");
             }
             counts.others += 1;
         }
@@ -94,7 +94,7 @@ impl Denials {
             }
         }
         if counts.others > 1 {
-            info!(%source, count = counts.others, "further accesses were denied");
+            info!(%source, count = counts.others, "total of further access denials");
         }
     }
 

@@ -9,7 +9,7 @@ use std::{
 
 /// Length that counts as one line, in bytes. A longer line counts as several.
 const LINE_BYTES: usize = 256;
-/// Maximum time that a long line suppresses further lines, after the burst has refilled.
+/// Maximum time that the token bucket is in debt after a long line. All lines are suppressed during that time.
 const MAX_DEBT_TIME: Duration = Duration::from_secs(1);
 /// Minimum time between two reports of suppressed lines.
 const REPORT_INTERVAL: Duration = Duration::from_secs(60);
@@ -30,8 +30,8 @@ impl GuestLogLimit {
         Self { lines, suppressed: 0, reports: TokenBucket::new(1, REPORT_INTERVAL, now) }
     }
 
-    /// Takes one line. Returns `None` if it is suppressed, and otherwise the number of suppressed lines to
-    /// report.
+    /// Decides whether one line may be logged. Returns `None` if the line is suppressed, and otherwise the number of
+    /// suppressed lines to report.
     pub(crate) fn take(&mut self, now: Instant) -> Option<u64> {
         if !self.lines.try_take(now) {
             self.suppressed += 1;
@@ -43,8 +43,8 @@ impl GuestLogLimit {
         Some(mem::take(&mut self.suppressed))
     }
 
-    /// Charges the length of the line that was taken last. The debt of a long line is limited, so that it does not
-    /// suppress lines for longer than [`MAX_DEBT_TIME`] in addition to the time to refill.
+    /// Charges the length of the line that [`take`](Self::take) allowed last. The debt is limited to [`MAX_DEBT_TIME`],
+    /// so that one very long line does not suppress further lines for long.
     pub(crate) fn charge_length(&mut self, bytes: usize, now: Instant) {
         let more = bytes.div_ceil(LINE_BYTES).saturating_sub(1);
         let more = u32::try_from(more).unwrap_or(u32::MAX);
@@ -87,7 +87,9 @@ mod tests {
         assert_eq!(limit.take(start), None);
     }
 
-    /// A line of 4 KiB counts as 16 lines. Without the limit of the debt, it would suppress lines for 16 seconds.
+    /// A line that counts as 64 lines suppresses further lines for at most two seconds: one second of debt, and the
+    /// time to refill. Without the limit of the debt, a rate of one line per second would suppress lines for 64
+    /// seconds.
     #[test]
     fn debt_of_long_line_is_limited() {
         let start = Instant::now();

@@ -70,7 +70,7 @@ const ABSENCE_CONFIRM_DELAY: Duration = Duration::from_millis(200);
 
 impl<V: DeserializeOwned> PluginReloader<V> {
     async fn load(&self) -> Result<Option<V>, Failure> {
-        // A new instance for each read: it would be idle between two polls.
+        // Each read uses a new reader: a reader that is kept would hold its instance idle between two polls.
         match self.provider.reader().read(None).await? {
             Outcome::Changed(snapshot) => decode(&snapshot).map(Some),
             Outcome::Absent | Outcome::Unchanged => Ok(None),
@@ -100,7 +100,7 @@ impl<V: DeserializeOwned> PluginReloader<V> {
     }
 }
 
-/// Decodes a value. A panic of its type's `Deserialize` is a failure, so that it does not end the watch.
+/// Decodes a value. A panic in `Deserialize` of the type `V` becomes a failure, so that it does not end the watch.
 fn decode<V: DeserializeOwned>(snapshot: &Snapshot) -> Result<V, Failure> {
     match panics::catch(|| snapshot.decode()) {
         Ok(decoded) => decoded.map_err(|error| Failure::transient(error.to_string())),
@@ -149,7 +149,7 @@ where
     }
 }
 
-/// Forwards events until the watch ends or the receiver is dropped.
+/// Forwards events until the watch ends or exceeds its liveness limit, or the receiver is dropped.
 async fn forward_events<V>(
     reloader: PluginReloader<V>,
     mut watch: Box<dyn Watcher>,
@@ -224,6 +224,8 @@ mod tests {
         PluginReloader { provider, liveness: Duration::from_secs(60), value: PhantomData }
     }
 
+    /// The error of `reload` contains the provider's failure. A read that is dropped before it completes does not
+    /// affect the next read.
     #[tokio::test(start_paused = true)]
     async fn failure_is_forwarded_and_dropped_read_is_harmless() {
         let reloader = reloader();

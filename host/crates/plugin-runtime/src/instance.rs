@@ -1,4 +1,5 @@
-//! Instance of a plugin: a store and the calls of its exports, each bounded in CPU time and wall-clock time.
+//! Instance of a plugin: a store and the calls of its exports. Each call is bounded in CPU time, and each except `next`
+//! also in wall-clock time.
 
 use crate::{
     bindings::{
@@ -36,7 +37,7 @@ pub(crate) struct Linked {
 /// Instance that was opened with its settings.
 ///
 /// An instance must not be used again after a call that trapped or exceeded its deadline. So each call consumes the
-/// instance, and returns it in [`CallOutcome`] only if it is intact.
+/// instance, and returns it in [`CallOutcome`] only if the guest returned an answer.
 pub(crate) struct Instance {
     store: StoreGuard,
     exports: Exports,
@@ -45,7 +46,8 @@ pub(crate) struct Instance {
     context: Arc<SourceContext>,
 }
 
-/// Store that is dropped in a pool if it has much memory: unmapping it takes milliseconds.
+/// Store that is dropped on the shared pool if its memory exceeds [`MAX_INLINE_DROP_BYTES`]: unmapping that memory
+/// takes milliseconds.
 struct StoreGuard {
     /// `None` only during the drop.
     store: Option<Store<HostState>>,
@@ -53,7 +55,8 @@ struct StoreGuard {
     pending_drop: Arc<Semaphore>,
 }
 
-/// Maximum memory of a store that is dropped on the current thread, in bytes. It takes fractions of a millisecond.
+/// Maximum memory of a store that is dropped on the current thread, in bytes. Unmapping this memory takes a fraction of
+/// a millisecond.
 const MAX_INLINE_DROP_BYTES: usize = 4 << 20;
 
 impl Deref for StoreGuard {
@@ -81,7 +84,8 @@ impl Drop for StoreGuard {
     }
 }
 
-/// Parts of an instance that remain with the caller during a call.
+/// Handles that the caller of a guest call keeps while the call owns the instance. Dropping them records the CPU time
+/// and the denials of the call.
 struct CallScope {
     scheduler: Scheduler,
     cpu_timer: CpuTimer,
@@ -90,13 +94,13 @@ struct CallScope {
 }
 
 impl CallScope {
-    /// Returns the failure of the call after its deadline.
+    /// Returns the failure of a call that exceeded its deadline.
     fn timeout_failure(&self, export: &str) -> Failure {
         timeout_failure(&self.context.limits, &self.cpu_timer, export)
     }
 }
 
-/// Counts the CPU time of the call and logs its denials, however the call ends.
+/// Counts the CPU time of the call and logs its denials, also after a timeout or an abort of the call.
 impl Drop for CallScope {
     fn drop(&mut self) {
         self.context.counters.add_cpu_time(self.cpu_timer.used());
@@ -104,8 +108,8 @@ impl Drop for CallScope {
     }
 }
 
-/// Converts the answer of a validator. A rejection becomes a failure, so that its text is redacted like that of
-/// a failure.
+/// Converts the answer of a validator. A rejection becomes a failure, because the host redacts secrets in the message
+/// of each failure.
 fn validation_to_result(answer: Result<Validation, wit::Failure>) -> Result<(), Failure> {
     match answer? {
         Validation::Accepted => Ok(()),
@@ -140,7 +144,7 @@ impl Instance {
             StoreGuard { store: Some(store), scheduler: scope.scheduler.clone(), pending_drop };
         let (cpu_timer, of_instance) = (scope.cpu_timer.clone(), Arc::clone(context));
         let open = Box::pin(async move {
-            // The previous instance has returned its memory to the budget, but may not have unmapped it yet.
+            // Waits until the pool has unmapped the memory of a previous instance, which is back in the budget already.
             drop(store.pending_drop.acquire().await);
             let start = async {
                 let instance = linked.instance.instantiate_async(&mut *store).await?;
@@ -212,7 +216,7 @@ impl Instance {
         run_call("next", None, scope, call).await
     }
 
-    /// Calls the export `validate`. The instance is not reusable afterwards, because each value gets a new one.
+    /// Calls the export `validate`. The instance cannot be used again: each value gets a new instance.
     pub(crate) async fn validate(
         mut self,
         value: Snapshot,
@@ -274,8 +278,8 @@ fn new_store(
     store
 }
 
-/// Runs a call until it ends or its deadline passes. The answer is converted, and a broken instance is dropped,
-/// on the thread of the call.
+/// Runs a call until it ends or its deadline passes. The thread that runs the call also converts the answer, and drops
+/// the instance after a trap.
 async fn run_call<G, F, T>(
     export: &'static str,
     limit: Option<Duration>,
@@ -304,7 +308,7 @@ where
     outcome.unwrap_or_else(|| CallOutcome::failed(scope.timeout_failure(export)))
 }
 
-/// Result of a call, and the instance if it can be used again.
+/// Result of a call, and the instance if a later call may use it.
 pub(crate) struct CallOutcome<T> {
     pub(crate) instance: Option<Instance>,
     pub(crate) result: Result<T, Failure>,

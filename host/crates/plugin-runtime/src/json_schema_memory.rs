@@ -1,25 +1,25 @@
-//! Memory of JSON Schema checks: the limit of each one, and the reservations of large ones.
+//! Memory of JSON Schema checks: the memory limit of each check, and the reservations of large checks.
 
 use reloader_engine::types::Failure;
 use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// Memory limit of a check on an empty value, in bytes.
+/// Memory limit of a check with an empty value and an empty schema, in bytes.
 const BASE_MEMORY: usize = 24 << 20;
-/// Growth of the memory limit for each byte of the value, in bytes. Measured: 5 to 11 for ordinary JSON, 25 for a
-/// list of numbers, 66 for a list of objects with a member of an empty name each.
+/// Growth of the memory limit for each byte of the value, in bytes. Measured memory use: 5 to 11 for ordinary JSON, 25
+/// for a list of numbers, 66 for a list of objects that each have one member with an empty name.
 const MEMORY_PER_VALUE_BYTE: usize = 16;
-/// Growth of the memory limit for each byte of the schema, in bytes. Measured: 19 for a schema of
-/// 10,000 properties.
+/// Growth of the memory limit for each byte of the schema, in bytes. Measured memory use: 19 for a schema of 10,000
+/// properties.
 const MEMORY_PER_SCHEMA_BYTE: usize = 48;
 /// Maximum memory limit of a check, in bytes, unless the source's own limit `memory` is higher.
 const MAX_MEMORY: usize = 128 << 20;
-/// Memory limit above which a check is large, in bytes. Large checks share [`LargeChecks`].
+/// Memory limit above which a check is large, in bytes. Large checks reserve memory in [`LargeChecks`].
 const LARGE_CHECK_THRESHOLD: usize = 32 << 20;
 /// Maximum memory of all concurrent large checks of a plugin host, in MiB.
 const LARGE_CHECKS_MIB: usize = 256;
 
-/// Memory that the large checks of a plugin host share, in MiB. Cheap to clone.
+/// Semaphore over the memory that the large checks of a plugin host share: one permit for each MiB. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct LargeChecks(Arc<Semaphore>);
 
@@ -30,7 +30,8 @@ impl Default for LargeChecks {
 }
 
 impl LargeChecks {
-    /// Waits until a check with this memory limit may start, and returns its reservation. Small checks need none.
+    /// Waits until a check with this memory limit may start, and returns its reservation; `None` for a small check,
+    /// which needs no reservation.
     pub(crate) async fn reserve(
         &self,
         memory: usize,
@@ -44,7 +45,8 @@ impl LargeChecks {
     }
 }
 
-/// Returns the memory limit of a check, in bytes: whole MiB, unless the limit of the source is higher.
+/// Returns the memory limit of a check, in bytes: a whole number of MiB, or the source's limit `memory` if it is
+/// higher.
 pub(crate) fn memory_limit(value_bytes: usize, schema_bytes: usize, source_limit: usize) -> usize {
     let for_value = value_bytes.saturating_mul(MEMORY_PER_VALUE_BYTE);
     let for_schema = schema_bytes.saturating_mul(MEMORY_PER_SCHEMA_BYTE);
@@ -52,7 +54,7 @@ pub(crate) fn memory_limit(value_bytes: usize, schema_bytes: usize, source_limit
     (BASE_MEMORY + grown.next_multiple_of(1 << 20)).max(source_limit)
 }
 
-/// Returns the share of [`LARGE_CHECKS_MIB`] that a check with this memory limit reserves.
+/// Returns the number of MiB, out of [`LARGE_CHECKS_MIB`], that a check with this memory limit reserves.
 fn reserved_mib(memory: usize) -> usize {
     if memory > LARGE_CHECK_THRESHOLD { memory.div_ceil(1 << 20).min(LARGE_CHECKS_MIB) } else { 0 }
 }

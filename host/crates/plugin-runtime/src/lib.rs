@@ -29,16 +29,16 @@
 //! # Modules, in reading order
 //!
 //! - `plugin_host`, `compile_queue`, `compiler`, `compiler_process`, `compile_cache`, `wasmtime_engine`, `world_check`,
-//!   `bundled`: from bytes to a [`Plugin`]; `load_threads`: threads of that; `load_error`: errors of that.
+//!   `bundled`: load a component as a [`Plugin`]; `load_threads`: threads that load; `load_error`: errors of loading.
 //! - `source_builder`, `resolved_settings`, `source_context`, `configured_plugin`, `plugin_provider`, `source_watch`:
-//!   from a plugin to a source; `configure_error`: errors of its settings.
+//!   create a source from a plugin and settings; `configure_error`: errors of the settings.
 //! - `validator_plugin`, `sandboxed_json_schema_validator`, `json_schema_memory`: validation of values.
 //! - `instance`, `export_lookup`, `call_failure`, `bindings`, `wit_conversion`: one instance and its calls.
-//! - `imports`, `resource_handles`: host functions for guests, checked against the grants; `denials`,
+//! - `imports`, `guest_resource_types`: host functions for guests, checked against the grants; `denials`,
 //!   `call_denials`: denied accesses of a source and of a call.
-//! - `scheduler`, `cpu_timer`, `memory_limiter`, `rate_limit`, `guest_log_limit`, `limits`: bounds on CPU time, memory
-//!   and rates.
-//! - `hot_reload_adapter`: a plugin behind the traits of `hot_reload`.
+//! - `scheduler`, `cpu_timer`, `memory_limiter`, `address_space`, `value_and_event_rate_limit`, `guest_log_limit`,
+//!   `limits`: bounds on CPU time, memory and rates.
+//! - `hot_reload_adapter`: implements the traits of `hot_reload` for a plugin.
 
 mod address_space;
 mod bindings;

@@ -8,7 +8,8 @@ use std::{fmt, time::Duration};
 macro_rules! limits {
     ($($(#[doc = $doc:literal])+ $name:literal $field:ident: $type:ty = $default:expr;)+) => {
         /// Limits on the resources of a plugin, for each of its sources. A call that exceeds a limit fails, and
-        /// its error names the limit. The source keeps its last good value.
+        /// its error names the limit. The source keeps its last good value. A limit on a rate (per second) delays or
+        /// suppresses the excess instead.
         #[derive(Debug, Clone, PartialEq, Eq)]
         pub struct Limits {
             $($(#[doc = $doc])+ pub $field: $type,)+
@@ -49,7 +50,8 @@ macro_rules! limits {
 }
 
 limits! {
-    // Enough for the largest value, and less than the last-level cache of common processors.
+    // Enough for a plugin that handles a value of the maximum size, and less than the last-level cache of common
+    // processors.
     /// Maximum linear memory of all instances of a source together.
     "memory" memory: usize = 24 << 20;
     /// Maximum number of table elements of an instance.
@@ -61,8 +63,8 @@ limits! {
     "call-timeout" call_timeout: Duration = Duration::from_secs(30);
     /// Maximum CPU time of a call. Waiting does not count.
     "call-cpu" call_cpu: Duration = Duration::from_secs(2);
-    /// Maximum time between two events of a watch. A plugin reports regularly that its watch works, also without changes.
-    /// A silent watch counts as crashed, and is reopened.
+    /// Maximum time between two events of a watch. A plugin reports regularly that its watch works, also without
+    /// changes. A silent watch counts as crashed, and is reopened.
     "liveness" liveness: Duration = Duration::from_secs(60);
     /// Maximum number of watch events per second. Excess events are delayed.
     "events" events: Count = Count(1_000);
@@ -71,10 +73,11 @@ limits! {
     "file-access" file_access: Duration = Duration::from_secs(10);
     /// Maximum size of a value, and of a file that the plugin reads.
     "value" value: usize = 8 << 20;
-    /// Maximum bytes of values per second; raised to the limit `value` if it is lower. Excess values are delayed.
+    /// Maximum bytes of values per second. A number below the limit `value` is raised to that limit. Excess values are
+    /// delayed.
     "value-rate" value_rate: usize = 8 << 20;
-    /// Maximum bytes that the plugin passes to the host in one call; raised to the limit `value` plus 1 MiB if it
-    /// is lower.
+    /// Maximum bytes that the plugin passes to the host in one call. A number below the limit `value` plus 1 MiB is
+    /// raised to that sum.
     "call-data" call_data: usize = 16 << 20;
     /// Maximum number of open handles of an instance: connections, watches, timers and others.
     "handles" handles: Count = Count(256);
@@ -92,8 +95,8 @@ limits! {
     "http-total" http_total: Duration = Duration::from_secs(86_400);
     /// Maximum number of random bytes requested in one call.
     "random" random: usize = 64 << 10;
-    /// Maximum number of log lines per second; a burst may have as many lines at once. A line longer than 256 bytes counts as several.
-    /// Excess lines are suppressed and counted.
+    /// Maximum number of log lines per second, and in one burst. A line longer than 256 bytes counts as several. Excess
+    /// lines are suppressed and counted.
     "log-lines" log_lines: Count = Count(100);
     /// Maximum size of a component. Applies when a plugin is loaded.
     "component-size" component_size: usize = 24 << 20;
@@ -101,22 +104,23 @@ limits! {
     "compiled-size" compiled_size: usize = 64 << 20;
     /// Maximum time to compile a component. Applies when a plugin is loaded.
     "compile-time" compile_time: Duration = Duration::from_secs(30);
-    // A component that compiles to 55 MB takes a third of the default.
+    // Measured: the compilation of a component to 55 MB of machine code takes a third of this limit.
     /// Maximum address space of the process that compiles a component. Applies when a plugin is loaded.
     "compile-memory" compile_memory: usize = 1 << 30;
 }
 
-/// Time that a fetch or a validation may take in addition to the deadlines of its two calls.
+/// Wall-clock time for the host's part of a fetch or a validation, in addition to the timeouts of its two guest calls.
 const CALL_OVERHEAD: Duration = Duration::from_secs(1);
 
 impl Limits {
-    /// Returns a limit as errors name it: its name and its value.
+    /// Returns the name and the value of a limit, as error messages cite them.
     pub(crate) fn cite(&self, name: &str) -> String {
         let value = self.list().find(|(known, ..)| *known == name).map(|(_, value, _)| value);
         format!("limit `{name}` is {}", value.unwrap_or_default())
     }
 
-    /// Returns the timeout of a fetch or a validation: up to two guest calls, and the work of the host for them.
+    /// Returns the timeout of a fetch or a validation: two guest calls (`open`, and `reload` or `validate`), and the
+    /// host's part.
     pub(crate) fn two_calls_timeout(&self) -> Duration {
         self.call_timeout.saturating_mul(2).saturating_add(CALL_OVERHEAD)
     }
@@ -138,7 +142,7 @@ pub enum LimitError {
     /// There is no limit of this name.
     #[error("unknown limit `{name}`; available: {}", names())]
     Unknown {
-        /// The name.
+        /// Unknown name.
         name: String,
     },
     /// The value is invalid for the limit.
@@ -148,7 +152,7 @@ pub enum LimitError {
         name: &'static str,
         /// Description of valid values.
         expected: &'static str,
-        /// The invalid value.
+        /// Invalid value.
         got: String,
     },
 }
@@ -180,7 +184,7 @@ impl fmt::Display for Count {
 trait LimitValue: Sized {
     /// Parses a value. The error describes valid values.
     fn parse(text: &str) -> Result<Self, &'static str>;
-    /// Returns the text that [`parse`](Self::parse) reads back exactly.
+    /// Returns the value as text, without rounding: [`parse`](Self::parse) converts the text back to the same value.
     fn display(&self) -> String;
 }
 
@@ -193,7 +197,7 @@ impl LimitValue for usize {
     }
 
     fn display(&self) -> String {
-        // Exact, unlike the display form of `ByteSize`.
+        // `Display` of `ByteSize` would round the value.
         [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")]
             .into_iter()
             .find(|(unit, _)| *self >= *unit && self.is_multiple_of(*unit))
@@ -201,7 +205,7 @@ impl LimitValue for usize {
     }
 }
 
-/// Maximum duration that a limit accepts. Longer ones are taken for mistakes.
+/// Maximum duration that a limit accepts. A longer duration is rejected as a mistake.
 const MAX_DURATION: Duration = Duration::from_secs(366 * 86_400);
 
 impl LimitValue for Duration {

@@ -34,7 +34,7 @@ pub enum LoadReason {
         /// Name and value of the limit.
         limit: String,
     },
-    /// The component contains too many core instances.
+    /// The component contains too many instances of modules and components.
     #[error("the component contains {}; {limit}", describe_instances(*.instances))]
     TooManyInstances {
         /// Number of instances of modules and components.
@@ -65,13 +65,13 @@ pub enum LoadReason {
 }
 
 impl LoadReason {
-    /// Returns the reason of a component of this size that exceeds its limit.
+    /// Returns the reason for a component of this size, which exceeds the size limit.
     pub(crate) fn too_large(size: u64, limits: &Limits) -> Self {
         Self::TooLarge { size, limit: limits.cite("component-size") }
     }
 }
 
-/// Returns the number of instances in words. The exact number of millions is not informative.
+/// Returns the number of instances as text. Millions of instances are not counted exactly.
 fn describe_instances(instances: u64) -> String {
     match instances {
         0..1_000_000 => format!("{instances} instances"),

@@ -1,4 +1,4 @@
-//! Threads that load components: they read files, parse untrusted bytes, and link.
+//! Threads that load components: they read files, parse untrusted bytes, and link components.
 //!
 //! A file system that stops answering blocks neither the shutdown nor the loading of other plugins.
 
@@ -7,9 +7,9 @@ use reloader_util::blocking_pool::{BlockingError, BlockingPool};
 use std::{io, time::Duration};
 use tokio::time::timeout;
 
-/// Maximum number of loads that run at the same time, in addition to blocked ones.
+/// Maximum number of operations that run at the same time. Operations that a file system blocks do not count.
 const MAX_CONCURRENT_LOADS: usize = 4;
-/// Stack size of a thread. Parsing and linking a component recurses.
+/// Stack size of a thread, in bytes. The parser and the linker of components are recursive.
 const STACK_BYTES: usize = 2 << 20;
 /// Time limit of an access to the file of a component, and of an access to the cache.
 const FILE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -17,7 +17,7 @@ const FILE_TIMEOUT: Duration = Duration::from_secs(10);
 static POOL: BlockingPool =
     BlockingPool::new("reloader-plugin", MAX_CONCURRENT_LOADS).with_stack_bytes(STACK_BYTES);
 
-/// Runs work that may take long, such as parsing an untrusted component.
+/// Runs a computation that may take long, such as parsing an untrusted component.
 pub(crate) async fn run<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, LoadReason> + Send + 'static,
 ) -> Result<T, LoadReason> {
@@ -25,7 +25,7 @@ pub(crate) async fn run<T: Send + 'static>(
     result.unwrap_or_else(|error| Err(LoadReason::Unusable(error.to_string())))
 }
 
-/// Runs an access to files.
+/// Runs an access to files on a thread of the pool.
 ///
 /// # Errors
 ///

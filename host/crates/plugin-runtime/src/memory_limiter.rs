@@ -1,4 +1,4 @@
-//! Memory limiter: bounds the memory, tables and parts of the instances of a source.
+//! Memory limiter: bounds the memory, the table elements and the number of core instances of a source's instances.
 
 use crate::{address_space, limits::Limits, wasmtime_engine::GROWTH_RESERVATION_BYTES};
 use std::{
@@ -46,7 +46,7 @@ pub(crate) struct MemoryLimiter {
     instances: usize,
     /// Name of the limit that was reached last.
     reached_limit: Option<&'static str>,
-    /// The system had no memory for the last growth.
+    /// True if the system had no memory for a growth.
     is_system_exhausted: bool,
 }
 
@@ -63,13 +63,13 @@ impl MemoryLimiter {
         }
     }
 
-    /// Forgets the limit that was reached, after a call that completed nevertheless.
+    /// Clears the reached limit and the lack of system memory, after a call that completed nevertheless.
     pub(crate) fn clear_reached_limit(&mut self) {
         self.reached_limit = None;
         self.is_system_exhausted = false;
     }
 
-    /// Returns whether the system had no memory for the last growth.
+    /// Returns whether the system had no memory for a growth.
     pub(crate) fn is_system_exhausted(&self) -> bool {
         self.is_system_exhausted
     }
@@ -79,8 +79,8 @@ impl MemoryLimiter {
         self.reached_limit
     }
 
-    /// Returns all memory to the budget, for the next instance, and returns its size in bytes. The instance
-    /// must not be used again.
+    /// Returns all memory of the instance to the budget, for the next instance. The result is the size of that memory,
+    /// in bytes. The instance must not be used again.
     pub(crate) fn release(&mut self) -> usize {
         let taken = mem::take(&mut self.taken);
         self.budget.0.fetch_add(taken, Ordering::Relaxed);
@@ -104,7 +104,7 @@ impl ResourceLimiter for MemoryLimiter {
         if maximum.is_some_and(|maximum| desired > maximum) {
             return Ok(false);
         }
-        // A memory that outgrows its reservation is copied to a new one.
+        // A memory that outgrows its reservation is copied to a new one, which needs address space for all its bytes.
         let address_space = (desired as u64).saturating_add(GROWTH_RESERVATION_BYTES);
         if address_space::check_available(address_space).is_err() {
             self.is_system_exhausted = true;

@@ -39,7 +39,7 @@ use wasmtime::{
 };
 
 /// Plugin host: the compiler, the file watcher and the network, which all plugins share. Cheap to clone. A program
-/// needs one.
+/// needs only one.
 #[derive(Clone)]
 pub struct PluginHost {
     shared: Arc<Shared>,
@@ -142,12 +142,12 @@ pub struct Plugin {
     linked: Arc<Linked>,
 }
 
-/// Duration after which a compilation is logged.
+/// Duration of a running compilation after which the host logs that the compilation is slow.
 const SLOW_COMPILE_THRESHOLD: Duration = Duration::from_secs(3);
 
 impl PluginHost {
-    /// Returns a plugin host with the default limits and the cache in the user's cache directory, which compiles
-    /// plugins in this process.
+    /// Returns a plugin host with the defaults of [`PluginHostBuilder`]: default limits, a cache in the user's cache
+    /// directory, and compilation in this process.
     ///
     /// # Errors
     ///
@@ -209,7 +209,7 @@ impl PluginHost {
         self.load_component(default_name, bytes, &self.shared.limits).await
     }
 
-    /// Checks a component, compiles it unless it is cached, and links it.
+    /// Checks the size and the static cost of a component, compiles it unless it is cached, and links it.
     async fn load_component(
         &self,
         default_name: &str,
@@ -290,13 +290,13 @@ fn check_static_cost(cost: StaticCost, limits: &Limits) -> Result<(), LoadReason
     Ok(())
 }
 
-/// Returns an error with all its causes, which name the import concerned.
+/// Returns the text of an error with all its causes. One cause of a link error names the import that is missing.
 fn error_chain(error: &wasmtime::Error) -> String {
     sanitize(&format!("{error:#}"))
 }
 
 impl Plugin {
-    /// Returns the description of the plugin in its metadata.
+    /// Returns the description of the plugin, from the metadata of its component.
     #[must_use]
     pub fn description(&self) -> &Description {
         &self.description
@@ -326,7 +326,7 @@ impl Plugin {
         &self.host.shared.large_checks
     }
 
-    /// Returns the context of a source of this plugin.
+    /// Returns a new context for a source of this plugin.
     pub(crate) fn source_context(
         &self,
         source: SourceName,

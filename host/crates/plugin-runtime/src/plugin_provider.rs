@@ -9,7 +9,7 @@ use reloader_engine::types::{Cursor, Failure, FailureKind, Outcome};
 use reloader_source::provider::{Confinement, Provider, Reader, Watcher};
 use std::sync::Arc;
 
-/// Provider of one source.
+/// Provider of one source, by a configured plugin.
 pub(crate) struct PluginProvider(pub(crate) ConfiguredPlugin);
 
 #[async_trait]

@@ -1,7 +1,7 @@
 //! JSON Schema validator: runs the bundled component `json-schema`.
 //!
-//! The evaluation of a schema is not bounded by the size of the schema and the value, so it runs in the
-//! sandbox. A check that exceeds its memory or CPU time ends there, and its memory is returned.
+//! A small schema and a small value can take much memory and CPU time to evaluate, so each check runs in the sandbox.
+//! The sandbox ends a check that exceeds its limit of memory or CPU time, and frees its memory.
 
 use crate::{
     instance::Instance, json_schema_memory::memory_limit, limits::Limits, plugin_host::Plugin,
@@ -42,16 +42,16 @@ pub struct JsonSchemaSettings {
     pub format: Option<Format>,
     /// Rejects `null` and an empty table, list or string.
     pub not_empty: bool,
-    /// Deadline of a check.
+    /// Timeout of a check.
     pub timeout: Duration,
 }
 
 /// Validator that checks values against a JSON Schema, each in a new instance of the bundled component.
 ///
-/// The memory limit of an instance is 24 MiB, 16 bytes for each byte of the value, and 48 bytes for each byte
-/// of the schema, at most 128 MiB; or the source's limit `memory`, if that is higher. The CPU time is limited
-/// by `call-cpu`. A value whose check exceeds a limit is rejected. Concurrent checks with more than 32 MiB share
-/// 256 MiB of their [`PluginHost`](crate::PluginHost); further ones wait.
+/// The memory limit of an instance is 24 MiB, plus 16 bytes for each byte of the value, plus 48 bytes for each byte of
+/// the schema, at most 128 MiB; or the source's limit `memory`, if that is higher. The CPU time is limited by
+/// `call-cpu`. A value whose check exceeds a limit is rejected. In a [`PluginHost`](crate::PluginHost), all concurrent
+/// checks with a memory limit above 32 MiB share 256 MiB; further checks wait.
 pub struct JsonSchemaValidator {
     plugin: Plugin,
     source: SourceName,
@@ -74,8 +74,8 @@ impl JsonSchemaValidator {
         settings: JsonSchemaSettings,
         limits: &Limits,
     ) -> Self {
-        // The timeout of the call is longer than the timeout of the check, because an exceeded call timeout counts
-        // as a crash.
+        // The timeout of the guest call is longer than the timeout of the check, so that a slow check times out first:
+        // an exceeded call timeout counts as a crash.
         let limits = Limits { call_timeout: settings.timeout.saturating_mul(2), ..limits.clone() };
         Self {
             plugin,

@@ -20,7 +20,7 @@ use reloader_util::blocking_pool::BlockingPool;
 use serde_json::{Map, Value};
 use std::{sync::Arc, time::Duration};
 
-/// Builder of a source. [`start`](Self::start) runs it.
+/// Builder of a source. [`start`](Self::start) starts the source.
 #[derive(Clone)]
 #[must_use = "a source does nothing before it is started"]
 pub struct SourceBuilder {
@@ -90,7 +90,7 @@ impl SourceBuilder {
         self
     }
 
-    /// Sets all grants, and replaces previous ones.
+    /// Sets the grants, and whether the settings imply grants. Replaces grants that were added before.
     pub fn permission(mut self, permission: Permission) -> Self {
         self.settings.permission = permission;
         self
@@ -149,8 +149,8 @@ impl SourceBuilder {
         self.validate(Arc::new(FnValidator(Arc::new(check))))
     }
 
-    /// Adds a validator. It may take its time: only the value waits for it. Validators run in the order in which they
-    /// were added, and the first rejection ends the validation.
+    /// Adds a validator. A slow validator delays only the publication of the value: the source is still read and
+    /// watched. Validators run in the order in which they were added, and the first rejection ends the validation.
     pub fn validate(mut self, validator: Arc<dyn Validator>) -> Self {
         self.validators.push(validator);
         self
@@ -168,7 +168,7 @@ impl SourceBuilder {
         self
     }
 
-    /// Sets the metrics of the source.
+    /// Sets the counters in which the source records its metrics.
     pub fn counters(mut self, counters: Arc<Counters>) -> Self {
         self.counters = counters;
         self
@@ -179,8 +179,8 @@ impl SourceBuilder {
         self.limits.liveness
     }
 
-    /// Checks the settings, and returns the provider of the source without starting it. Reads files with secrets, and
-    /// blocks for five seconds at most for each of them.
+    /// Checks the settings, and returns the provider of the source without starting the source. Reads files with
+    /// secrets, and blocks for five seconds at most for each of them.
     ///
     /// # Errors
     ///
@@ -203,7 +203,7 @@ impl SourceBuilder {
     }
 
     /// Like [`provider`](Self::provider), without blocking the current thread: files with secrets are read on another
-    /// one.
+    /// thread.
     ///
     /// # Errors
     ///
@@ -213,7 +213,7 @@ impl SourceBuilder {
         run_on(&SETTINGS_POOL, move || builder.provider()).await
     }
 
-    /// Like [`parts`](Self::parts), without blocking the current thread: files with secrets are read on another one.
+    /// Like [`parts`](Self::parts), without blocking the current thread: files with secrets are read on another thread.
     ///
     /// # Errors
     ///
@@ -223,7 +223,7 @@ impl SourceBuilder {
         run_on(&SETTINGS_POOL, move || builder.parts()).await
     }
 
-    /// Returns the parts of the source without starting it.
+    /// Returns the parts of the source without starting the source.
     ///
     /// # Errors
     ///
@@ -256,7 +256,7 @@ impl SourceBuilder {
         self.start_after(RestoredState::default())
     }
 
-    /// Like [`start`](Self::start), without blocking the current thread: files with secrets are read on another one.
+    /// Like [`start`](Self::start), without blocking the current thread: files with secrets are read on another thread.
     ///
     /// # Errors
     ///
@@ -266,7 +266,7 @@ impl SourceBuilder {
         Ok(Source::start_with(self.name, parts, RestoredState::default()))
     }
 
-    /// Starts the source with its state from before a restart.
+    /// Starts the source with its state from before a restart of the host.
     ///
     /// # Errors
     ///
@@ -277,7 +277,7 @@ impl SourceBuilder {
     }
 }
 
-/// Runs `resolve` on a thread of `pool`, never on the current one.
+/// Runs `resolve` on a thread of `pool`, never on the current thread.
 async fn run_on<T: Send + 'static>(
     pool: &'static BlockingPool,
     resolve: impl FnOnce() -> Result<T, ConfigureError> + Send + 'static,
@@ -289,6 +289,7 @@ async fn run_on<T: Send + 'static>(
 mod tests {
     use super::*;
 
+    /// A pool without threads makes the resolution of settings fail.
     #[tokio::test]
     async fn settings_without_thread_are_an_error() {
         static NO_THREADS: BlockingPool = BlockingPool::new("test", 0);

@@ -21,14 +21,15 @@ pub(crate) struct SourceContext {
     pub(crate) egress: Egress,
     /// Memory budget of all instances together.
     pub(crate) memory: MemoryBudget,
-    /// Held while a large store is dropped in a pool. An instance is opened only after that, so that the real
-    /// memory of a source stays within its limit.
+    /// Held while a large store is dropped in a pool. The next instance is opened only afterwards, so that the mapped
+    /// memory of the source stays within its limit.
     pub(crate) pending_drop: Arc<Semaphore>,
     pub(crate) log_limit: Mutex<GuestLogLimit>,
     pub(crate) denials: Denials,
     pub(crate) counters: Arc<Counters>,
     pub(crate) cpu_quota: Arc<CpuQuota>,
-    /// Reservation of memory shared with other sources. Released when the last instance is dropped.
+    /// Reservation for a large JSON Schema check in [`LargeChecks`](crate::json_schema_memory::LargeChecks). Released
+    /// when the last instance is dropped.
     pub(crate) _reservation: Option<OwnedSemaphorePermit>,
 }
 

@@ -19,7 +19,7 @@ use std::{
 /// Watch of one source, with an instance of its own.
 pub(crate) struct SourceWatch {
     plugin: ConfiguredPlugin,
-    /// `None` after a call that did not complete.
+    /// Instance for the next call. `None` after a failed or dropped call of [`next`](Watcher::next).
     instance: Option<Instance>,
     opened_with: Arc<ResolvedSettings>,
     secrets: SecretFiles,
@@ -27,7 +27,7 @@ pub(crate) struct SourceWatch {
 }
 
 impl SourceWatch {
-    /// Opens and arms an instance.
+    /// Opens an instance, and arms its watch.
     pub(crate) async fn open(
         plugin: &ConfiguredPlugin,
         known: Option<Cursor>,
@@ -35,7 +35,7 @@ impl SourceWatch {
         let context = plugin.context();
         let before = plugin.resolved_settings().await;
         let secrets = SecretFiles::watch(&context.files, before.secrets.files()).await;
-        // Checked again after the files are watched, so that no change in between is missed.
+        // Checks the files again, to find a change that happened before they were watched.
         let opened_with = plugin.resolved_settings().await;
         let armed = plugin.open(&opened_with).await?.arm(known).await;
         armed.result?;
@@ -72,14 +72,14 @@ impl Watcher for SourceWatch {
     }
 }
 
-/// Watches on the files with the secrets of an instance.
+/// File watches on the files with the secrets of an instance.
 struct SecretFiles(Vec<PathWatch>);
 
 impl SecretFiles {
     async fn watch(files: &FileWatcher, paths: impl Iterator<Item = &Path>) -> Self {
         let mut watches = Vec::new();
         for path in paths {
-            // Files that cannot be watched are checked on each read of the source.
+            // A file that cannot be watched is checked at each read of the source.
             if let Ok(path) = absolute(path)
                 && let Ok(watch) = files.watch(&path).await
             {
@@ -114,7 +114,7 @@ impl SecretFiles {
             }
             Poll::Pending
         });
-        // A file whose file system does not answer is still watched.
+        // A timeout does not end the watch of a file: its file system may answer again.
         first.await.map_or_else(|error| error.kind() == io::ErrorKind::TimedOut, |()| true)
     }
 }

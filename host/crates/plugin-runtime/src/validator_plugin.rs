@@ -26,7 +26,7 @@ pub struct ValidatorBuilder {
 }
 
 impl Plugin {
-    /// Returns a builder of a validator for the values of a source. The log shows the name of the source.
+    /// Returns a builder of a validator for the values of a source. `source` is the name of the source in log events.
     pub fn validator(&self, source: &str) -> ValidatorBuilder {
         // A validator has no access to files or networks, so its settings imply no grants.
         let permission = Permission { implied: false, ..Permission::default() };

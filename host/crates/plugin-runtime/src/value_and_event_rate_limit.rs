@@ -1,12 +1,12 @@
-//! Rate limit of a source: of the bytes of its values, or of its watch events. The excess is delayed.
+//! Rate limit of a source: of the bytes of its values, or of its watch events. Excess values and events are delayed.
 
 use reloader_util::{sync::Mutex, token_bucket::TokenBucket};
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
-/// Burst of value bytes: the amount that the rate allows in this time.
+/// Burst of value bytes: the number of bytes that the rate allows in this time.
 const VALUE_BURST_TIME: Duration = Duration::from_secs(2);
-/// Burst of watch events: the number that the rate allows in this time.
+/// Burst of watch events: the number of events that the rate allows in this time.
 const EVENT_BURST_TIME: Duration = Duration::from_secs(1);
 
 /// Minimum time between two reports of a limit that delays a source.
@@ -27,8 +27,8 @@ struct State {
 }
 
 impl RateLimit {
-    /// Returns a rate limit of value bytes. Values cost all sources CPU time and disk writes: the host compares,
-    /// stores and delivers them.
+    /// Returns a rate limit of value bytes. The limit protects other sources: the host spends CPU time and disk writes
+    /// on each value, to compare, store and deliver the value.
     pub(crate) fn of_value_bytes(per_second: usize) -> Self {
         Self::new(per_second, VALUE_BURST_TIME)
     }
@@ -45,8 +45,8 @@ impl RateLimit {
         Self { per_second: per_second.max(1), state: Mutex::new(state) }
     }
 
-    /// Waits until the bucket is not in debt. Returns whether the caller should report the delay: when the limit
-    /// begins to apply, and at most once per [`REPORT_INTERVAL`].
+    /// Waits until the bucket is not in debt. Returns whether the caller should report a delay: true for the first
+    /// delay, then at most once per [`REPORT_INTERVAL`].
     pub(crate) async fn wait(&self) -> bool {
         let (debt, is_report_due) = self.state.lock().debt(Instant::now().into_std());
         if !debt.is_zero() {
@@ -118,7 +118,7 @@ mod tests {
         assert_eq!(start.elapsed().as_secs(), 9);
     }
 
-    /// Each event waits for a tenth of a second: the delay is reported at its begin, and then once a second.
+    /// After the burst, each event waits for a tenth of a second. The first delay is reported, then one delay a second.
     #[tokio::test(start_paused = true)]
     async fn delay_is_reported_once_a_second() {
         let limit = RateLimit::of_events(10);

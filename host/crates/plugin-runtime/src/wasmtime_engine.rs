@@ -3,17 +3,17 @@
 use crate::address_space;
 use wasmtime::{Config, Engine, OptLevel};
 
-/// Address space that an instance reserves for the growth of its memory if the process has a limit. A memory that
-/// outgrows it is copied to a larger reservation.
+/// Address space that an instance reserves for the growth of its memory if the address space of the process is limited,
+/// in bytes. A memory that outgrows its reservation is copied to a larger one.
 pub(crate) const GROWTH_RESERVATION_BYTES: u64 = 4 << 20;
-/// Inaccessible address space on each side of a memory if the process has a limit. Accesses with smaller constant
-/// offsets need one comparison only.
+/// Inaccessible address space on each side of a memory if the address space of the process is limited, in bytes. A
+/// memory access with a smaller constant offset needs only one bounds check.
 const GUARD_BYTES: u64 = 64 << 10;
 
-/// Returns an engine with the settings of the compiler. All cached components depend on them.
+/// Returns an engine. Compiled components can be loaded only into an engine with the same settings.
 ///
-/// The limit of the process's address space decides about the code. So a compiler process must call this function
-/// before it sets a limit of its own.
+/// The settings depend on whether the address space of this process is limited. So a compiler process must call this
+/// function before it limits its own address space.
 pub(crate) fn engine() -> wasmtime::Result<Engine> {
     engine_within(address_space::limit())
 }
@@ -24,11 +24,11 @@ fn engine_within(address_space_limit: Option<u64>) -> wasmtime::Result<Engine> {
     config
         .epoch_interruption(true)
         .cranelift_opt_level(OptLevel::Speed)
-        // Copy-on-write needs seven mappings an instance, which exceeds `vm.max_map_count` at 9,000 instances.
+        // Copy-on-write needs seven mappings for each instance: 9,000 instances would exceed `vm.max_map_count`.
         .memory_init_cow(false)
         .max_wasm_stack(512 << 10)
         .async_stack_size(1 << 20);
-    // Without a limit, each memory reserves 4 GiB, so that its accesses need no comparison.
+    // Without a limit, each memory reserves 4 GiB of address space, so that memory accesses need no bounds check.
     if address_space_limit.is_some() {
         config
             .memory_reservation(0)
@@ -43,7 +43,7 @@ mod tests {
     use super::*;
     use std::hash::{DefaultHasher, Hash, Hasher};
 
-    /// Code for one kind of engine is never loaded into the other one.
+    /// Code that was compiled with a limited address space is never loaded without a limit, and vice versa.
     #[test]
     fn address_space_limit_changes_compatibility_hash() {
         let hash = |limit| {

@@ -8,7 +8,8 @@ const PACKAGE: &str = "reloader:plugin";
 const SUPPORTED_VERSION: &str = "0.1";
 /// Interfaces of the package that the host implements.
 const INTERFACES: [&str; 4] = ["types", "log", "files", "endpoint"];
-/// WASI packages that the host implements. Most give access to nothing.
+/// WASI packages that the host implements. Through `filesystem` and `sockets`, a guest can access no file and no
+/// network.
 const WASI_PACKAGES: [&str; 7] = ["cli", "clocks", "filesystem", "http", "io", "random", "sockets"];
 
 /// World of a plugin: its kind, and the interfaces that it uses.
@@ -45,7 +46,7 @@ pub enum WorldError {
          `{PACKAGE}/validate@{SUPPORTED_VERSION}`, but {exports}"
     )]
     OtherWorld {
-        /// First exports of the component.
+        /// Names of the first exports of the component, as text.
         exports: String,
     },
     /// The plugin was built for an unsupported version of the plugin interface.
@@ -54,7 +55,7 @@ pub enum WorldError {
          {SUPPORTED_VERSION}"
     )]
     OtherVersion {
-        /// Version for which it was built.
+        /// Version for which the plugin was built.
         theirs: String,
     },
     /// The plugin is a validator and imports files or networking.
@@ -62,7 +63,7 @@ pub enum WorldError {
         "the plugin is a validator and imports `{import}`; validators have no access to files or networks"
     )]
     Reaches {
-        /// The import.
+        /// Name of the import.
         import: String,
     },
     /// The plugin imports an interface that the host does not implement.
@@ -71,7 +72,7 @@ pub enum WorldError {
          {SUPPORTED_VERSION}, WASI 0.2)"
     )]
     Missing {
-        /// The import.
+        /// Name of the import.
         import: String,
     },
 }
@@ -124,8 +125,8 @@ fn is_implemented(import: &str) -> bool {
     }
 }
 
-/// Returns whether an import gives access to files or networks. The other WASI interfaces that could are empty,
-/// and every Rust program imports them.
+/// Returns whether an import gives access to files or networks. WASI files and sockets do not count: the host gives no
+/// access through them, and every Rust program imports them.
 fn is_external_access(import: &str) -> bool {
     let own = import.strip_prefix(PACKAGE).and_then(|rest| rest.strip_prefix('/'));
     own.is_some_and(|name| name.starts_with("files@") || name.starts_with("endpoint@"))

@@ -1,8 +1,8 @@
 //! Address policy: which resolved addresses may be dialled (SSRF protection).
 //!
-//! A grant names a host, and the DNS server of that name decides which address it resolves to, possibly one in
-//! the operator's own network. The policy therefore checks each resolved address before each dial. It
-//! classifies the address by the IANA special-purpose registries, allows public addresses, and denies all
+//! A grant names a host, and the DNS server of that host decides to which address the name resolves. That may be
+//! an address in the operator's own network. The policy therefore checks each resolved address before each dial.
+//! It classifies the address by the IANA special-purpose registries, allows public addresses, and denies all
 //! others unless the operator allows them.
 
 use crate::normalized_host::HostPort;
@@ -15,7 +15,7 @@ use std::{
     str::FromStr,
 };
 
-/// Kind of an IP address, by the network from which it is reachable.
+/// Kind of an IP address, by the network that contains the address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AddressKind {
     /// Globally reachable unicast address.
@@ -30,7 +30,7 @@ pub enum AddressKind {
     Metadata,
     /// Shared address space of carrier-grade NAT (RFC 6598).
     CarrierNat,
-    /// Unspecified address (`0.0.0.0/8`, `::`). Many systems connect to the local host instead.
+    /// Unspecified address (`0.0.0.0/8`, `::`). Many systems connect to the loopback interface instead.
     Unspecified,
     /// Multicast address.
     Multicast,
@@ -45,8 +45,8 @@ pub enum AddressKind {
     /// IPv4-mapped IPv6 address (`::ffff:0:0/96`), or its deprecated predecessor, an IPv4-compatible one
     /// (`::/96`). A regular DNS answer contains neither.
     Mapped,
-    /// Address of a tunnel (6to4, Teredo) or of a local NAT64 prefix (`64:ff9b:1::/48`). The address that is
-    /// reached through it is unknown.
+    /// Address of a tunnel (6to4, Teredo) or of a local NAT64 prefix (`64:ff9b:1::/48`). The policy cannot check
+    /// the address behind the tunnel or the NAT64 gateway.
     Tunnel,
     /// Any other address that is not globally reachable.
     Reserved,
@@ -57,7 +57,8 @@ pub enum AddressKind {
 /// Sources: <https://www.iana.org/assignments/iana-ipv4-special-registry>, and the metadata services that cloud
 /// providers document.
 const NON_PUBLIC_V4_NETS: [(Ipv4Net, Kind); 22] = [
-    // Amazon, Google, Microsoft, Oracle and many more; Amazon ECS; Amazon EKS; Alibaba; Oracle; Microsoft.
+    // Metadata services, in this order: Amazon, Google, Microsoft, Oracle and many more; Amazon ECS; Amazon EKS;
+    // Alibaba; Oracle; Microsoft.
     (v4([169, 254, 169, 254], 32), Kind::Metadata),
     (v4([169, 254, 170, 2], 32), Kind::Metadata),
     (v4([169, 254, 170, 23], 32), Kind::Metadata),
@@ -88,7 +89,7 @@ const NON_PUBLIC_V4_NETS: [(Ipv4Net, Kind); 22] = [
 /// Sources: <https://www.iana.org/assignments/iana-ipv6-special-registry>, and the metadata services that cloud
 /// providers document.
 const V6_NETS: [(Ipv6Net, Kind); 21] = [
-    // Amazon EC2; Amazon EKS; Scaleway; Google.
+    // Metadata services, in this order: Amazon EC2; Amazon EKS; Scaleway; Google.
     (v6([0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254], 128), Kind::Metadata),
     (v6([0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x23], 128), Kind::Metadata),
     (v6([0xfd00, 0x42, 0, 0, 0, 0, 0, 0x42], 128), Kind::Metadata),
@@ -124,7 +125,8 @@ const fn v6([a, b, c, d, e, f, g, h]: [u16; 8], length: u8) -> Ipv6Net {
 const NAT64_PREFIX: Ipv6Net = v6([0x64, 0xff9b, 0, 0, 0, 0, 0, 0], 96);
 
 impl AddressKind {
-    /// Returns the kind of an address. A NAT64 address has the kind of the IPv4 address that it embeds.
+    /// Returns the kind of an address. A NAT64 address has the kind of the IPv4 address that it embeds. The
+    /// IPv4-mapped address of a metadata service has the kind [`Self::Metadata`].
     #[must_use]
     pub fn classify(address: IpAddr) -> Self {
         let kind = match translate_nat64(address) {
@@ -168,8 +170,8 @@ impl fmt::Display for AddressKind {
 
 /// Returns the IPv4 address that a NAT64 address embeds, and any other address unchanged.
 ///
-/// DNS64 servers of IPv6-only networks synthesise NAT64 addresses from regular IPv4 answers. The policy checks
-/// and allows them by the embedded address.
+/// DNS64 servers of IPv6-only networks synthesise NAT64 addresses from regular IPv4 answers. The policy treats a
+/// NAT64 address like the embedded IPv4 address.
 fn translate_nat64(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V6(v6) if NAT64_PREFIX.contains(&v6) => {
@@ -192,8 +194,8 @@ pub enum AddressRange {
 impl AddressRange {
     fn contains(self, address: IpAddr, kind: AddressKind) -> bool {
         match self {
-            // A cloud metadata service hands out credentials. Only exactly its address allows it, not a network
-            // that contains the address.
+            // A cloud metadata service hands out credentials. Only a range that consists of exactly its address
+            // allows it; a network that contains the address does not.
             Self::Net(net) if kind == Kind::Metadata => net == IpNet::from(address),
             Self::Net(net) => net.contains(&address),
             Self::Private => kind == Kind::Private,
@@ -264,8 +266,8 @@ impl AddressPolicy {
     /// [`DeniedAddress`], unless one of these conditions holds:
     ///
     /// - The address is public.
-    /// - The host is not a name, but exactly this address.
-    /// - The host is `localhost`, and the address is a loopback address.
+    /// - The host is an IP address, and equals `address`.
+    /// - The host is `localhost` or a subdomain of it, and `address` is a loopback address without NAT64.
     /// - The operator allows the address.
     pub fn check(&self, to: &HostPort, address: IpAddr) -> Result<(), DeniedAddress> {
         if to.address() == Some(address) {

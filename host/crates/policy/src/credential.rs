@@ -97,8 +97,8 @@ impl Credential {
         &self.origin
     }
 
-    /// Returns the header. `reveal` replaces references to secrets by the secrets, and registers the result as
-    /// secret.
+    /// Returns the header. `reveal` replaces references to secrets by the secrets, and registers the result for
+    /// redaction.
     ///
     /// # Errors
     ///
@@ -119,7 +119,7 @@ impl Credential {
             Kind::Basic { user, password } => {
                 let (user, password) =
                     (reveal(user).map_err(failed)?, reveal(password).map_err(failed)?);
-                // The encoded pair discloses user and password, so it is registered as a secret of its own.
+                // The encoded pair discloses user and password, so `reveal` registers it for redaction, too.
                 let both = Zeroizing::new(format!("{}:{}", *user, *password));
                 let both = Zeroizing::new(STANDARD.encode(&*both));
                 let both = reveal(&both).map_err(failed)?;

@@ -24,7 +24,7 @@ impl Default for Permission {
     }
 }
 
-/// Decision for one plugin with one set of settings: expected accesses and effective grants.
+/// Decision for one plugin with one set of settings: accesses that the settings name, and effective grants.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Decision {
     /// Accesses that the settings name.
@@ -42,11 +42,11 @@ impl Decision {
     }
 }
 
-/// Decides what a plugin may reach: from the annotations of its schema, the settings of its operator, and the
-/// explicit grants.
+/// Decides what a plugin may reach: from the annotations of its schema, the settings that the operator wrote, and
+/// the explicit grants.
 ///
-/// `settings` must be valid for the schema, and must not contain the plugin's own defaults: a plugin cannot
-/// grant itself anything.
+/// `settings` must be valid for the schema. They must not contain defaults from the plugin's schema: otherwise a
+/// plugin could grant itself access.
 ///
 /// # Errors
 ///

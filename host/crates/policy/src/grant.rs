@@ -4,23 +4,23 @@ use crate::normalized_host::{AddressError, HostPort, HttpOrigin};
 use std::{fmt, path::PathBuf, sync::Arc};
 use url::Url;
 
-/// Access that a plugin asks for, to something outside its sandbox.
+/// Access to a host or a file outside the sandbox, as a plugin requests it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Access {
-    /// Connection to a host and port, through `endpoint`.
+    /// Connection to a host and port, through the import `endpoint`.
     Connect(HostPort),
-    /// HTTP request to an origin, with the path and query, through `wasi:http`.
+    /// HTTP request to an origin, with the path and query, through the import `wasi:http`.
     Http(HttpOrigin, String),
-    /// Read access to a file, through `files`. Paths are compared as text.
+    /// Read access to a file, through the import `files`. Paths are compared as text.
     Read(PathBuf),
 }
 
 /// Grant: what a plugin may reach. `Display` shows the command-line flag that gives it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Grant {
-    /// Connections through `endpoint`.
+    /// Connections through the import `endpoint`.
     Connect(Hosts),
-    /// HTTP requests through `wasi:http`, to an origin and to a path and the paths below it.
+    /// HTTP requests through the import `wasi:http`, to one path of an origin and all paths below that path.
     Http {
         /// `true` for `https`, `false` for `http`.
         tls: bool,
@@ -29,7 +29,7 @@ pub enum Grant {
         /// Topmost path; `/` grants all paths.
         path: String,
     },
-    /// Read access to a file through `files`, by exactly the path that the plugin asks for.
+    /// Read access to a file through the import `files`. The plugin must ask for exactly this path.
     Read(PathBuf),
     /// Environment variable of the host that the plugin receives.
     Env(String),
@@ -182,7 +182,7 @@ fn is_path_within(granted: &str, asked: &str) -> bool {
         return true;
     }
     let path = asked.split('?').next().unwrap_or_default();
-    // Servers resolve ambiguous paths in different ways, so they could lead out of the granted path.
+    // Servers resolve ambiguous paths in different ways, so such a path could lead out of the granted one.
     is_unambiguous(path)
         && path
             .strip_prefix(granted)
@@ -211,7 +211,7 @@ impl Access {
         }
     }
 
-    /// Returns the grant that allows this access. For a request it covers all paths of the origin.
+    /// Returns the grant that allows this access. For an HTTP request, the grant covers all paths of the origin.
     #[must_use]
     pub fn grant(&self) -> Grant {
         match self {

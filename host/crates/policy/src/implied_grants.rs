@@ -13,7 +13,7 @@ use url::Url;
 pub struct RequestedAccess {
     /// Path of the setting, with dots between the levels.
     pub setting: String,
-    /// Named access.
+    /// Access that the setting names.
     pub access: Access,
     /// Description of the access for messages. The caller redacts secrets in it.
     pub shown: String,
@@ -27,7 +27,7 @@ pub struct RequestedAccess {
 pub struct GrantError {
     /// Path of the setting, with dots between the levels.
     pub setting: String,
-    /// Expected form of the value, and the difference.
+    /// Expected form of the value, and how the value differs from it.
     pub reason: String,
 }
 
@@ -85,7 +85,8 @@ fn named_accesses(place: &Place<'_>, text: &str) -> Result<Vec<Access>, String> 
             .ok_or_else(|| format!("{}, not `{}:`", expected(), url.scheme()))?;
         let host = url.host_str().filter(|host| !host.is_empty());
         let host = host.ok_or_else(|| format!("{}: the host is missing", expected()))?;
-        // The annotation defines the default port of custom schemes only. It cannot change a well-known one.
+        // The default port in the annotation counts for custom schemes only. The plugin cannot change the default
+        // port of a well-known scheme such as `https`.
         let annotated_port = || default_port.as_u64().and_then(|port| port.try_into().ok());
         let port = url.port_or_known_default().or_else(annotated_port);
         let port = port.ok_or_else(|| format!("{}: the port is missing", expected()))?;

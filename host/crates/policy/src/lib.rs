@@ -1,17 +1,17 @@
 //! Pure policy decisions about plugins: grants, address policy, credentials, and validation of settings.
 //!
-//! A plugin may reach what its operator wrote into annotated settings, and what the operator granted in
-//! addition. Annotations in the plugin's JSON Schema mark the settings that imply a grant.
+//! A plugin may access the hosts and files that its annotated settings name, and those that the operator grants
+//! explicitly. Annotations in the plugin's JSON Schema mark the settings that imply a grant.
 //!
 //! - `effective_grants`: decides the grants of a plugin, from its schema, its settings and the operator's permission.
-//! - `schema_annotations`, `implied_grants`: which settings imply a grant, and of what.
-//! - `grant`, `normalized_host`: a grant, and the comparison of hosts and origins that it needs.
+//! - `schema_annotations`, `implied_grants`: the settings that imply a grant, and the access that each one names.
+//! - `grant`, `normalized_host`: grants, and the normalised hosts and origins that they compare.
 //! - `address_policy`: which resolved addresses may be dialled (SSRF protection).
 //! - `credential`: credentials that the host adds to requests.
 //! - `plugin_settings`, `schema_limits`: validation of settings against an untrusted schema.
 //!
-//! The crate performs no I/O: it does not resolve, open or dial anything. Fuzz targets therefore link this
-//! crate alone.
+//! The crate performs no I/O: it resolves no names, opens no files and dials no addresses. Its fuzz targets
+//! therefore need no network and no async runtime.
 //!
 //! ```
 //! use reloader_policy::{Access, Permission, decide};

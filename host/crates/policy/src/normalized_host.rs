@@ -32,7 +32,7 @@ impl HostPort {
     ///
     /// Text that is neither a host name nor an IP address.
     pub fn new(host: &str, port: u16) -> Result<Self, AddressError> {
-        // `Host::parse` accepts an IPv6 address only in brackets, which are usual in URLs alone.
+        // `Host::parse` accepts an IPv6 address only in brackets. Outside of URLs, they are optional.
         let parsed = match host.parse() {
             Ok(address) => Ok(Host::Ipv6(address)),
             Err(_) => Host::parse(host),
@@ -40,7 +40,7 @@ impl HostPort {
         let invalid = |reason: &str| AddressError::new(host, reason);
         match parsed.map_err(|error| invalid(&error.to_string()))? {
             Host::Domain(name) => {
-                // Stripped after parsing, because the dot may be encoded as `%2e`.
+                // The trailing dot is stripped after parsing, because it may be encoded as `%2e`.
                 let name = name.strip_suffix('.').unwrap_or(&name);
                 if name.split('.').any(str::is_empty) {
                     return Err(invalid("empty label"));
@@ -126,14 +126,14 @@ impl HttpOrigin {
     }
 }
 
-/// Converts the URL of a request.
+/// Returns the origin of the URL of an HTTP request.
 impl TryFrom<&http::Uri> for HttpOrigin {
     type Error = AddressError;
 
     fn try_from(uri: &http::Uri) -> Result<Self, AddressError> {
         let tls = uri.scheme() == Some(&http::uri::Scheme::HTTPS);
         let port = uri.port_u16().unwrap_or(if tls { 443 } else { 80 });
-        // An authority may also contain a user name and a password.
+        // A URL with a user name or a password is rejected: its host is replaced by an empty, invalid one.
         let has_no_user =
             uri.authority().is_some_and(|authority| !authority.as_str().contains('@'));
         let host = uri.host().filter(|_| has_no_user).unwrap_or_default();

@@ -9,8 +9,8 @@ use serde_json::{Map, Value};
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{text}")]
 pub struct SettingError {
-    /// Path of the setting, with dots between the levels; `None` if it is missing or the error has no single
-    /// setting.
+    /// Path of the setting, with dots between the levels. `None` if the setting is missing, if a `key=value` pair
+    /// is invalid, or if the error concerns no single setting.
     setting: Option<String>,
     text: String,
 }
@@ -29,8 +29,8 @@ impl SettingError {
         Self { setting: Some(setting.into()), ..self }
     }
 
-    /// Returns the path of the invalid setting, with dots between the levels; `None` if the setting is missing
-    /// or the error has no single setting.
+    /// Returns the path of the invalid setting, with dots between the levels. Returns `None` if the setting is
+    /// missing, if a `key=value` pair is invalid, or if the error concerns no single setting.
     #[must_use]
     pub fn setting(&self) -> Option<&str> {
         self.setting.as_deref()
@@ -49,7 +49,7 @@ impl SettingError {
 ///
 /// # Errors
 ///
-/// One error for each pair without `=`, each value that is not JSON, and each key that occurs twice.
+/// One error for each pair without `=`, each value that has to be JSON and is not, and each repetition of a key.
 pub fn parse_pairs<'a>(
     schema: &Value,
     pairs: impl IntoIterator<Item = &'a str>,
@@ -74,7 +74,7 @@ pub fn parse_pairs<'a>(
                     expected_type(&place)
                 ))
             }),
-            // A setting without a type in the schema: JSON if it parses, otherwise a string.
+            // A setting without a single type in the schema: JSON if the text is valid JSON, otherwise a string.
             None => Ok(serde_json::from_str(text).unwrap_or_else(|_| text.into())),
         };
         match value {
@@ -90,7 +90,8 @@ pub fn parse_pairs<'a>(
     if errors.is_empty() { Ok(settings) } else { Err(errors) }
 }
 
-/// Converts the text of a resolved reference into a value of the setting's type: a string, or JSON if it parses.
+/// Converts the secret that replaces a reference into a value of the setting's type: a string for a setting of type
+/// `string` or without a single type, otherwise JSON. Text that is not valid JSON stays a string.
 pub fn parse_by_type(place: &Place<'_>, text: String) -> Value {
     match place.keyword("type").and_then(Value::as_str) {
         None | Some("string") => text.into(),
@@ -103,7 +104,8 @@ pub fn parse_by_type(place: &Place<'_>, text: String) -> Value {
 /// # Errors
 ///
 /// One error for each invalid setting, with the expected type. The number of errors that an untrusted schema
-/// can cause is limited.
+/// can cause is limited. An error without a setting if the schema is invalid, or if the settings are too large to
+/// validate.
 pub fn resolve(schema: &Value, given: Map<String, Value>) -> Result<Value, Vec<SettingError>> {
     let mut settings = given;
     if let Some(properties) = schema["properties"].as_object() {
@@ -126,7 +128,7 @@ pub fn resolve(schema: &Value, given: Map<String, Value>) -> Result<Value, Vec<S
         }
         Budget::ValidityOnly => {
             errors.push(SettingError::new(
-                "the settings do not match the plugin's schema; both are too large to locate the error",
+                "the settings do not match the plugin's schema; settings and schema are too large to locate the error",
             ));
             return Err(errors);
         }
@@ -359,7 +361,7 @@ mod tests {
         assert!(resolve(("a".into(), json!(1))).is_err());
     }
 
-    /// An error of a value that contains a secret, or that a secret contains, shows no value.
+    /// An error shows no value if the invalid value contains a secret, or is part of one.
     #[test]
     fn error_does_not_show_nested_secret() {
         let login = json!({

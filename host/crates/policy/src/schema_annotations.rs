@@ -1,7 +1,7 @@
 //! JSON Schema annotations of a plugin's settings: `x-read`, `x-connect`, `x-secret` and the standard keywords.
 //!
-//! All lookups of a setting in a schema use [`Place`]: for implied grants, for hidden values and for error
-//! messages.
+//! All lookups of a setting in a schema use [`Place`]: to find implied grants, to hide secrets in messages, and to
+//! describe the expected value.
 //!
 //! Several subschemas may apply to one place in the settings. Unconditional subschemas always apply: the schema
 //! itself, the targets of `$ref`, and `allOf`. Their annotations count. Conditional subschemas may apply or
@@ -9,7 +9,7 @@
 //! as secret is secret.
 //!
 //! The schema is untrusted and need not be validated first. A lookup visits each subschema once, so reference
-//! cycles terminate. A value behind an unresolved reference is secret.
+//! cycles terminate. A value behind an unresolved reference is treated as secret.
 
 use serde_json::{Map, Value};
 use std::{
@@ -55,7 +55,7 @@ impl<'a> Place<'a> {
         Self::new(schema, [Subschema { schema, is_unconditional: true }])
     }
 
-    /// Returns the place of `subschemas`, together with all subschemas that they refer to.
+    /// Returns the place to which `subschemas` apply, and all subschemas that they refer to.
     fn new(schema: &'a Value, subschemas: impl IntoIterator<Item = Subschema<'a>>) -> Self {
         let mut place = Self { schema, subschemas: Vec::new(), has_unresolved_reference: false };
         let mut queue: VecDeque<_> = subschemas.into_iter().collect();
@@ -217,8 +217,8 @@ fn is_url(subschema: &Value) -> bool {
 
 /// Returns the definition that a reference names: `#/$defs/NAME` or `#/definitions/NAME`.
 ///
-/// Returns `None` for any other reference. In particular it rejects names with escapes, which implementations
-/// of JSON Schema decode in different ways.
+/// Returns `None` for any other reference, including names with escapes, which implementations of JSON Schema
+/// decode in different ways.
 pub fn definition<'a>(schema: &'a Value, to: &str) -> Option<&'a Value> {
     let (place, name) = to.strip_prefix("#/")?.split_once('/')?;
     let is_plain = matches!(place, "$defs" | "definitions") && !name.contains(['/', '~', '%']);
@@ -311,7 +311,7 @@ mod tests {
         }
     }
 
-    /// A value is hidden if a value inside it is a secret or a URL, or cannot be determined.
+    /// A value is hidden if a value inside it is a secret or a URL, or has an unresolved reference.
     #[test]
     fn value_with_nested_secret_is_hidden() {
         for (a, hides) in [

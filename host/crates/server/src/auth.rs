@@ -16,7 +16,7 @@ use subtle::ConstantTimeEq;
 /// for the lifetime of the connection, although the configuration may change.
 #[derive(Debug, Clone)]
 pub(crate) enum Peer {
-    /// Control socket. A client that may open it may also read the state files, so it may read secrets.
+    /// Control socket. A client that can open the socket can also read the state files, so the client may read secrets.
     ControlSocket,
     /// Unix socket of the API. Only the user of the host can open it.
     UnixSocket,
@@ -72,7 +72,7 @@ impl VisibleSources {
         self.names().is_none()
     }
 
-    /// Identifies the names without comparing them.
+    /// Returns a key for comparisons: the configuration and the index of the token; `None` for all sources.
     fn identity(&self) -> Option<(*const Config, usize)> {
         match self {
             Self::All => None,
@@ -205,8 +205,8 @@ fn scope_without_token(listen: &ListenTable, peer: &Peer) -> Result<Scope, Probl
     Ok(Scope::Admin)
 }
 
-/// Returns the token with this digest, and its index. Compares all tokens in constant time, so that the response time reveals
-/// nothing about the digests.
+/// Returns the token with this digest, and its index. Compares all tokens in constant time, so that the response time
+/// reveals nothing about the digests.
 fn find_token<'a>(tokens: &'a [Token], digest: &Digest) -> Option<(usize, &'a Token)> {
     let matches = |token: &&Token| bool::from(token.sha256.0.as_bytes().ct_eq(digest.as_bytes()));
     let mut found = None;
@@ -263,8 +263,8 @@ pub(crate) fn reject_cross_origin(headers: &HeaderMap, uri: &Uri) -> Result<(), 
 }
 
 /// Returns a problem of status 421 if clients need no credential and the `Host` header names neither `localhost`
-/// nor an address of this machine. This prevents DNS rebinding: a page whose domain is made to resolve to this
-/// machine would have the origin of the host.
+/// nor an address of this machine. This prevents DNS rebinding: an attacker makes the domain of a web page resolve
+/// to this machine, so that the page may read the responses of the host as its own origin.
 pub(crate) fn reject_dns_rebinding(
     headers: &HeaderMap,
     uri: &Uri,
@@ -291,7 +291,7 @@ pub(crate) fn check_host_header(headers: &HeaderMap, version: Version) -> Result
     let mut given = headers.get_all(header::HOST).iter();
     let host = given.next();
     let is_valid = match host {
-        // Empty if the target has no authority.
+        // The header is empty if the request target has no authority.
         Some(host) => host.is_empty() || Authority::try_from(host.as_bytes()).is_ok(),
         None => version < Version::HTTP_11,
     };

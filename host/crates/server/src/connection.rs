@@ -35,32 +35,32 @@ use tracing::debug;
 
 /// Time limit for the TLS handshake.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-/// Time limit from the end of a request to the end of the next request's headers.
+/// Time limit for the wait for a request and the read of its headers.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
 /// Time without progress after which a write to a client fails.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Lifetime of a connection on a reserved place.
 const RESERVED_PLACE_TIMEOUT: Duration = Duration::from_secs(10);
-/// Upper bound of the request line and headers of a request.
+/// Maximum size of the request line and headers of a request, in bytes.
 const MAX_HEADER_BYTES: usize = 16 << 10;
-/// Upper bound of the headers of a request.
+/// Maximum number of headers of a request.
 const MAX_HEADERS: usize = 64;
-/// Upper bound of the bytes of a response that are written without a break.
+/// Maximum number of bytes of a response that are written before other tasks can run.
 const CHUNK_BYTES: usize = 64 << 10;
-/// Upper bound of a request body. Bodies are read and discarded.
+/// Maximum size of a request body, in bytes. Bodies are read and discarded.
 const MAX_BODY_BYTES: usize = 64 << 10;
 /// Time limit for reading a request body.
 const BODY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Accepted connection, before the TLS handshake.
 pub(crate) enum Accepted {
-    /// TCP connection of a client on this machine (`is_local`) or another one.
+    /// TCP connection of a client on this machine (`is_local`) or on another machine.
     Tcp { stream: TcpStream, bound: SocketAddr, tls: Option<Arc<Tls>>, is_local: bool },
     /// Connection of a Unix socket.
     Unix(UnixStream, Peer),
 }
 
-/// Extension of requests on a reserved place, on which only short requests are answered.
+/// Extension of requests on connections above the connection limit, on which only short requests are answered.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ReservedPlace {
     /// `true` if the client runs on this machine.
@@ -98,8 +98,8 @@ impl Connection {
         };
         tokio::select! {
             () = serving => {}
-            () = place.evicted() => debug!("idle API connection closed, since a new one needs its place"),
-            () = lifetime => debug!(timeout = ?RESERVED_PLACE_TIMEOUT, "API connection above the limit closed at the end of its lifetime"),
+            () = place.evicted() => debug!("idle API connection evicted, connection limit reached"),
+            () = lifetime => debug!(timeout = ?RESERVED_PLACE_TIMEOUT, "API connection above the connection limit timed out"),
         }
     }
 
@@ -126,12 +126,14 @@ impl Connection {
                 tokio::select! {
                     () = self.serve_http(stream, peer, is_local) => {}
                     () = revoked(certificate.as_deref()) => {
-                        debug!("API connection closed, since its client certificate is no longer trusted");
+                        debug!("API connection closed, client certificate no longer trusted");
                     }
                 }
             }
-            Ok(Err(error)) => debug!(%error, "TLS handshake failed"),
-            Err(_) => debug!(timeout = ?HANDSHAKE_TIMEOUT, "TLS handshake timed out"),
+            Ok(Err(error)) => debug!(%error, "TLS handshake with an API client failed"),
+            Err(_) => {
+                debug!(timeout = ?HANDSHAKE_TIMEOUT, "TLS handshake with an API client timed out")
+            }
         }
     }
 
@@ -173,7 +175,7 @@ impl Connection {
         }
     }
 
-    /// Returns the response to a request. The connection stays idle until the request is complete.
+    /// Returns the response to a request. The connection stays idle until the request body is read.
     async fn respond(
         mut self,
         request: Request<Incoming>,
@@ -206,23 +208,24 @@ async fn revoked(certificate: Option<&ClientCertificate>) {
     }
 }
 
-/// Reads and discards a request body. No request needs one, but some clients send one. hyper would close the
-/// connection because of an unread body, and the client's next request would fail.
+/// Reads and discards a request body. No endpoint uses a body, but some clients send one. If the body is not read,
+/// hyper closes the connection, and the client's next request fails.
 async fn discard_body(body: Incoming) {
     if !body.is_end_stream() {
         let _ = timeout(BODY_TIMEOUT, Limited::new(body, MAX_BODY_BYTES).collect()).await;
     }
 }
 
-/// Response body that keeps the connection active until its last byte is written, and that is written in chunks, so
-/// that the threads are free for other tasks in between.
+/// Response body that keeps the connection active until the last byte of the body is written. The body is written in
+/// chunks, so that other tasks can run between two chunks.
 struct ResponseBody {
     body: Body,
-    /// Rest of the last frame of `body`.
+    /// Bytes of the last frame of `body` that are not returned yet.
     rest: Bytes,
-    /// `true` after a chunk, until other tasks had the opportunity to run.
+    /// `true` after a chunk, until the task has yielded to other tasks.
     must_yield: bool,
-    /// `None` after the last chunk. Its bytes hold the guard while they wait in the write buffer.
+    /// Guard that keeps the connection active. The last chunk takes the guard, and holds it while the bytes of the
+    /// chunk wait in the write buffer.
     active: Option<ActiveRequest>,
 }
 
@@ -261,7 +264,7 @@ impl http_body::Body for ResponseBody {
     }
 
     fn size_hint(&self) -> SizeHint {
-        // The rest is empty when hyper asks: before the first frame.
+        // hyper calls this function before the first frame, while `rest` is empty.
         self.body.size_hint()
     }
 }
@@ -309,7 +312,7 @@ mod tests {
         assert_eq!((&*chunks, yields), (&[CHUNK_BYTES, CHUNK_BYTES, 1][..], 2));
     }
 
-    /// The last bytes may wait in the write buffer after the body is dropped.
+    /// The last bytes may wait in the write buffer after the body is dropped. The connection stays active until then.
     #[tokio::test]
     async fn connection_is_active_until_last_bytes_are_dropped() {
         let place = Places::new(1).acquire().await;

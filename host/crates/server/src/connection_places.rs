@@ -1,8 +1,9 @@
-//! Places for connections: the connection limit, reserved places, and the eviction of idle connections.
+//! Connection limit of a listener: each open connection holds a place; at the limit, idle connections are evicted.
 //!
-//! A connection is idle while it waits for a request: before the first one, and between two. At the connection limit,
-//! a new connection replaces the one that has been idle for longest, so that silent clients cannot keep others out. If
-//! none is idle, the new connection gets a reserved place, on which only short requests are answered.
+//! A connection is idle while it waits for its first or its next request. At the connection limit, a new connection
+//! evicts an idle one, so that silent clients cannot occupy all places. Connections without any request are evicted
+//! first, and of these the one that has been idle for longest. If no connection is idle, the new connection gets a
+//! reserved place, on which only short requests are answered.
 
 use reloader_util::sync::Mutex;
 use std::{
@@ -18,12 +19,12 @@ use tokio::{sync::Notify, time::timeout};
 
 /// Number of reserved places, in addition to the connection limit.
 pub(crate) const RESERVED_PLACES: usize = 16;
-/// Idle time after which a connection may be evicted. A request that has arrived is read within this time.
+/// Idle time after which a connection may be evicted. The host needs less time to read a request that has arrived.
 const MIN_IDLE_TIME: Duration = Duration::from_millis(100);
-/// Upper bound of evicted connections that are not closed yet.
+/// Maximum number of evicted connections that are not closed yet.
 const MAX_CLOSING: usize = 64;
 
-/// Kind of a place.
+/// Kind of the place of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum PlaceKind {
     /// Place up to the connection limit.
@@ -69,7 +70,7 @@ struct Eviction {
     requested: Notify,
 }
 
-/// Place of one connection. Dropping the last clone frees it.
+/// Place of one connection. Dropping the last clone frees the place.
 #[derive(Clone)]
 pub(crate) struct Place(Arc<OccupiedPlace>);
 
@@ -84,7 +85,7 @@ struct Activity {
     /// Requests whose responses are not written yet.
     active_requests: usize,
     has_served: bool,
-    /// Number in the group while the connection is idle.
+    /// Key in [`Group::silent`] or [`Group::kept_alive`] while the connection is idle; `None` while it is active.
     idle_number: Option<u64>,
 }
 
@@ -104,7 +105,7 @@ impl Places {
             if let Some(place) = self.try_acquire(Instant::now()) {
                 return place;
             }
-            // A connection may also become idle.
+            // The timeout lets the loop notice a connection that has become idle, which does not notify `freed`.
             let _ = timeout(MIN_IDLE_TIME, self.freed.notified()).await;
         }
     }
@@ -166,7 +167,7 @@ impl Group {
     }
 
     /// Evicts the connection that has been idle for longest, preferably one before its first request. Returns `false`
-    /// if there is none. The place of an evicted connection belongs to the new one.
+    /// if no connection can be evicted. The caller gives the place of the evicted connection to the new connection.
     fn evict_longest_idle(&mut self, now: Instant) -> bool {
         for has_served in [false, true] {
             let idle = self.idle(has_served);
@@ -201,7 +202,7 @@ impl Place {
         self.0.activity.lock().idle_number.is_some()
     }
 
-    /// Waits until the connection must be closed, since a new one needs its place.
+    /// Waits until the connection must be closed, since a new connection has got its place.
     pub(crate) async fn evicted(&self) {
         while !self.0.eviction.is_requested.load(Relaxed) {
             self.0.eviction.requested.notified().await;
@@ -230,7 +231,7 @@ impl Drop for ActiveRequest {
         activity.active_requests -= 1;
         if activity.active_requests == 0 {
             let mut state = places.state.lock();
-            // The place already belongs to another connection, and this one is about to be closed.
+            // An evicted connection does not become idle again: its place belongs to another connection.
             if eviction.is_requested.load(Relaxed) {
                 return;
             }
@@ -275,7 +276,7 @@ mod tests {
         }
 
         fn try_acquire(&mut self) -> Option<Place> {
-            // Longer, since the end of a request is recorded with the present time.
+            // One second more than the idle time, since the end of a request is recorded with the real time.
             self.1 += MIN_IDLE_TIME + Duration::from_secs(1);
             self.0.try_acquire(self.1)
         }
@@ -336,7 +337,8 @@ mod tests {
         assert!(is_evicted(&new[0]));
     }
 
-    /// A request may arrive on a connection that is evicted but not closed yet.
+    /// A request arrives on a connection that is evicted but not closed yet. The connection does not become idle again,
+    /// and is not evicted a second time.
     #[test]
     fn connection_is_evicted_once() {
         let mut test = Test::new(1);

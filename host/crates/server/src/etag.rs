@@ -25,7 +25,7 @@ pub(crate) async fn compute(revision: u64, value: &Snapshot) -> Arc<str> {
     tag.unwrap_or_else(|_| format!("\"{revision}\"")).into()
 }
 
-/// Upper bound of a value that is hashed on an async worker thread.
+/// Maximum size of a value that is hashed on an async worker thread, in bytes.
 const MAX_INLINE_HASH_BYTES: usize = 64 << 10;
 
 /// Returns `true` if the list in `If-None-Match` contains the tag, or `*`.
@@ -33,7 +33,7 @@ pub(crate) fn matches(if_none_match: &str, tag: &str) -> bool {
     matches_any(if_none_match) || listed_tags(if_none_match).any(|listed| listed == tag)
 }
 
-/// Returns `false` if no tag in the list can be the tag of this revision. Hashes nothing.
+/// Returns `false` if no tag in the list can be the tag of this revision. Computes no hash.
 pub(crate) fn may_match(if_none_match: &str, revision: u64) -> bool {
     let prefix = format!("\"{revision}-");
     matches_any(if_none_match) || listed_tags(if_none_match).any(|tag| tag.starts_with(&prefix))
@@ -55,7 +55,7 @@ pub(crate) struct Tags(Mutex<HashMap<String, CachedTag>>);
 /// Revision and time of a publication, and the tag of its value.
 type CachedTag = ((u64, Timestamp), Arc<OnceCell<Arc<str>>>);
 
-/// Minimum number of cached tags before the cache is cleared, which drops the tags of removed sources.
+/// Number of cached tags from which the cache is cleared before it grows. Clearing drops the tags of removed sources.
 const MIN_TAGS_BEFORE_CLEAR: usize = 1024;
 
 impl Tags {

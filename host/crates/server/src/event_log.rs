@@ -42,13 +42,13 @@ pub(crate) struct EventLog {
     tags: Arc<Tags>,
 }
 
-/// Event after which the client must discard its state: the events of all sources follow.
+/// Event `begin`: the client must discard its state, since the latest events of all sources follow.
 const BEGIN: &str = "event: begin\ndata: {}\n\n";
 /// Idle time after which a comment is sent, to show that the connection is alive.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(15);
-/// Size at which a chunk of events is complete.
+/// Size from which a chunk of events is complete and is sent, in bytes.
 const CHUNK_BYTES: usize = 64 << 10;
-/// Upper bound of the queued requests of new subscribers. More subscribers wait for a place in the queue.
+/// Maximum number of queued requests of new subscribers. Further subscribers wait for space in the queue.
 const MAX_UPDATE_REQUESTS: usize = 64;
 
 impl EventLog {
@@ -91,7 +91,7 @@ impl EventLog {
     /// Returns the event with the present status of a source; `None` if the source does not exist.
     async fn event(&self, name: &str) -> Option<Event> {
         let status = self.handle.source(name)?;
-        // The ETag contains a digest, from which a short secret can be guessed: only readable values have one.
+        // A short secret can be guessed from the digest in its ETag, so only readable values have an ETag.
         let state = self
             .handle
             .subscribe(name)
@@ -112,10 +112,10 @@ impl EventLog {
         self.entries.lock().by_source.keys().map(SourceName::new).collect()
     }
 
-    /// Waits until the entries contain all changes before the call.
+    /// Waits until the entries contain all status changes that happened before the call.
     async fn updated(&self) {
         let (answer, answered) = oneshot::channel();
-        // Without an updater, the server has been dropped.
+        // Both calls fail only if the updater has stopped, because the server was dropped.
         let _ = self.update_requests.send(answer).await;
         let _ = answered.await;
     }
@@ -196,8 +196,8 @@ impl Position {
             let caller = self.caller.reauthenticate(&self.log.handle).ok()?;
             let has_other_sources = caller.has_other_sources_than(&self.caller);
             self.caller = caller;
-            // The client has no events of sources that became accessible, or has missed that a source was removed:
-            // send all events again.
+            // All events are sent again if the client lacks the events of newly accessible sources, or has missed the
+            // removal of a source.
             if has_other_sources || self.has_missed_removal() {
                 self.restart();
                 return Some((self, Bytes::from_static(BEGIN.as_bytes())));

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use reloader_api_types::Event;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-/// Upper bound of entries kept for removed sources. They are for clients that reconnect.
+/// Maximum number of entries of removed sources. These entries tell reconnecting clients which sources were removed.
 const MAX_REMOVED_ENTRIES: usize = 1024;
 
 /// Entries by source, and the sources by sequence number.

@@ -6,10 +6,11 @@ use reloader_engine::types::SourceName;
 use std::{collections::BTreeSet, iter, sync::Arc};
 use tokio::sync::{mpsc, oneshot};
 
-/// Upper bound of the sources that are updated on a thread of the program. More are updated on a background thread.
+/// Maximum number of entries that are updated on an async worker thread. More entries are updated on a background
+/// thread.
 const MAX_INLINE_UPDATES: usize = 16;
 
-/// Updates the entries of an event log while it has subscribers. Otherwise the changes are only collected.
+/// Updates the entries of an event log while the log has subscribers. Without subscribers, changes are only collected.
 pub(crate) struct Updater {
     log: Arc<EventLog>,
     changes: StatusChanges,
@@ -37,7 +38,7 @@ impl Updater {
                 answer = self.requests.recv() => answers.extend(answer),
             }
             answers.extend(iter::from_fn(|| self.requests.try_recv().ok()));
-            // If the last subscriber has left, the next one needs the changes, not the entries.
+            // Without subscribers, the changes stay collected until the next subscriber requests an update.
             if !answers.is_empty() || self.log.subscribers() > 0 {
                 self.update().await;
             }

@@ -45,8 +45,8 @@ impl ReloadVeto for BoundSocket {
 
 impl BoundSocket {
     /// Returns `true` if `settings` name a file that the configuration in use does not name. The caller then checks all
-    /// files. If all names are unchanged, it checks none: a file that has become unusable must not prevent the removal
-    /// of a token or of `client-ca`.
+    /// files. If all names are unchanged, the caller checks no file: a file that has become unusable must not prevent
+    /// the removal of a token or of `client-ca`.
     fn names_other_files(&self, settings: &ListenTls) -> bool {
         let config = self.config.borrow();
         let Some(present) = &config.listen.tls else { return true };

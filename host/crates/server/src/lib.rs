@@ -1,8 +1,8 @@
 //! HTTP API of a running host: status, values, events, health, metrics, and the web page.
 //!
 //! A [`Server`] serves a running configuration on the address in its `[listen]` table, and on the control socket.
-//! The crate accesses the running sources and sinks only through [`Handle`](reloader_app::Handle). A program without an API does not
-//! need the crate.
+//! The crate accesses the running sources and sinks only through [`Handle`](reloader_app::Handle). A program without an
+//! HTTP API does not need the crate.
 //!
 //! ```no_run
 //! # async fn f(app: reloader_app::App) -> Result<(), Box<dyn std::error::Error>> {

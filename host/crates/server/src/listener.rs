@@ -36,7 +36,8 @@ const LIMIT_WARNING_INTERVAL: Duration = Duration::from_secs(60);
 const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
 /// Interval at which the file of a Unix socket is checked.
 const SOCKET_FILE_CHECK_INTERVAL: Duration = Duration::from_secs(5);
-/// Thread that checks the files of sockets. A file system may not answer.
+/// Thread that checks whether the files of Unix sockets exist. The check may hang on a file system that does not
+/// respond.
 static SOCKET_FILE_CHECKS: BlockingPool = BlockingPool::new("reloader-socket", 1);
 /// Time limit for responses that are in progress when the server stops.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(3);
@@ -69,7 +70,7 @@ impl Listener {
         Ok(Self::Unix(private_socket::bind(path).await?, path.into(), Peer::ControlSocket))
     }
 
-    /// Returns the bound address. If the configured port is 0, it has the port that the system has assigned.
+    /// Returns the bound address. If the configured port is 0, the address has the port that the system has assigned.
     pub(crate) fn address(&self) -> ListenAddress {
         match self {
             Self::Tcp(_, bound, _) => ListenAddress::Tcp(*bound),
@@ -85,7 +86,7 @@ impl Listener {
         }
     }
 
-    /// Returns the reload veto of a TCP socket. A Unix socket needs none, since it requires no credentials.
+    /// Returns the reload veto of a TCP socket. A Unix socket needs no veto, since its clients need no credentials.
     pub(crate) fn bound_socket(&self, handle: &Handle) -> Option<BoundSocket> {
         match self {
             Self::Tcp(_, address, tls) => {
@@ -96,7 +97,7 @@ impl Listener {
         }
     }
 
-    /// Serves connections until `stop` changes. Then it accepts no more requests, and waits up to
+    /// Serves connections until `stop` changes. Then the listener accepts no more requests, and waits up to
     /// [`SHUTDOWN_TIMEOUT`] for responses in progress.
     pub(crate) async fn serve(
         mut self,
@@ -130,7 +131,7 @@ impl Listener {
                 Ok(accepted) => accepted,
                 // The error may be transient, such as too many open files.
                 Err(error) => {
-                    debug!(%error, "accept failed");
+                    debug!(%error, "accepting an API connection failed");
                     sleep(ACCEPT_RETRY_DELAY).await;
                     continue;
                 }
@@ -193,11 +194,11 @@ async fn bind_after_removal(path: Option<&Path>) -> UnixListener {
         let shown = path.display();
         match private_socket::bind(path).await {
             Ok(bound) => {
-                info!(path = %shown, "removed socket file bound again");
+                info!(path = %shown, "removed Unix socket bound again");
                 return bound;
             }
-            // The directory may be missing too. The host restores the state directory.
-            Err(error) => debug!(path = %shown, %error, "removed socket file not bound"),
+            // The directory of the socket may be missing, too. The state store creates the state directory again.
+            Err(error) => debug!(path = %shown, %error, "removed Unix socket not bound again"),
         }
     }
 }

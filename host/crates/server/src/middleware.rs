@@ -24,13 +24,13 @@ use tracing::Instrument;
 /// Paths that need no credential, in addition to the files of the web page.
 const PUBLIC_PATHS: [&str; 3] = ["/healthz", "/readyz", "/openapi.json"];
 
-/// Upper bound of the text of a rejection.
+/// Maximum size of an error text of axum that is converted into problem details, in bytes.
 const MAX_REJECTION_BYTES: usize = 4 << 10;
-/// Paths that remote clients may request on a reserved place.
+/// Paths that remote clients may request on connections above the connection limit.
 const HEALTH_PATHS: [&str; 2] = ["/healthz", "/readyz"];
 
-/// Authenticates the caller, rejects cross-origin requests, accounts for the memory
-/// of the response, counts the request, and sets the headers that all responses have.
+/// Authenticates the caller, rejects cross-origin requests, accounts for the memory of the response, counts the
+/// request, and sets the headers that all responses have.
 pub(crate) async fn check_and_count(
     State(shared): State<Arc<SharedState>>,
     mut request: Request,
@@ -95,8 +95,8 @@ fn check_request(shared: &SharedState, request: &Request) -> Result<Option<Calle
     Ok(Some(caller))
 }
 
-/// Returns a problem of status 503 for a request that is not answered on a reserved place: one that may take long, and
-/// one of a remote client that is no health check.
+/// Returns a problem of status 503 if the connection is above the connection limit and the request is not answered
+/// there: a request that may take long, or a request of a remote client other than a health check.
 fn check_reserved_place(request: &Request) -> Result<(), Problem> {
     let Some(ReservedPlace { is_local }) = request.extensions().get() else { return Ok(()) };
     let (path, query) = (request.uri().path(), request.uri().query().unwrap_or_default());

@@ -23,8 +23,8 @@ const NO_VALUE: (u16, &str) =
     (404, "Unknown source, no value, or no stored content for the revision");
 const NO_HISTORY: (u16, &str) = (409, "The host stores no history, since `[state]` is disabled");
 
-/// Declares types for `responses(…)` of `utoipa::path`. A response that is listed there after the type replaces the
-/// response of the type with the same status code.
+/// Declares types for `responses(…)` of `utoipa::path`. A response that `responses(…)` lists after such a type replaces
+/// the response of the type with the same status code.
 macro_rules! error_responses {
     ($($(#[$doc:meta])* $name:ident: [$($response:expr),*];)*) => {$(
         $(#[$doc])*

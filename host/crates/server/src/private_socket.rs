@@ -26,7 +26,7 @@ pub(crate) async fn bind(path: &Path) -> io::Result<UnixListener> {
         Err(error) => return Err(error),
     }
     // The socket is created in a private directory and renamed after its mode is set, so that no other user can
-    // open it in between.
+    // open the socket before.
     let directory = path.parent().filter(|parent| *parent != Path::new(""));
     let private = tempfile::Builder::new()
         .prefix(".s")

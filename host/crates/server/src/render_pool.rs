@@ -26,7 +26,7 @@ impl RenderPool {
     where
         F: Future<Output: Send> + Send + 'static,
     {
-        // Without threads of its own, the task runs on a thread of the program.
+        // If the pool could not start its threads, the task runs on an async worker thread.
         let running = self.0.spawn(task).unwrap_or_else(tokio::spawn);
         running.await.map_err(|error| {
             let detail = format!("the response could not be built: {error}");

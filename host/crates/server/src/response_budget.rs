@@ -21,13 +21,13 @@ use tokio::{
     time::timeout,
 };
 
-/// Upper bound of large responses that are built concurrently. Building one takes memory and CPU time, too.
+/// Maximum number of large responses that are built concurrently. Building one takes memory and CPU time, too.
 const MAX_CONCURRENT_BUILDS: usize = 2;
-/// Time limit of building a large response, with the wait for a permit.
+/// Time limit of building a large response, including the wait for a permit.
 const BUILD_TIMEOUT: Duration = Duration::from_secs(30);
 /// Upper bound of the total size of buffered responses, in KiB.
 const MAX_BUFFERED_KIB: u32 = 256 << 10;
-/// Responses up to this size are not accounted for: the buffers of a connection are about as large.
+/// Maximum size of responses that are not accounted for, in bytes. The buffers of a connection are about as large.
 const MAX_UNACCOUNTED_BYTES: u64 = 16 << 10;
 
 /// Budget of all responses of the server.
@@ -36,8 +36,8 @@ pub(crate) struct ResponseBudget {
     buffered: Arc<Semaphore>,
 }
 
-/// Permit to build a large response. It is in the extensions of the response, and [`ResponseBudget::account`] releases
-/// it after the size of the response is accounted for.
+/// Permit to build a large response. The extensions of the response hold the permit, and [`ResponseBudget::account`]
+/// releases it after the size of the response is accounted for.
 #[derive(Clone)]
 struct BuildPermit(
     #[expect(dead_code, reason = "dropping the last clone releases the permit")]
@@ -56,7 +56,7 @@ impl ResponseBudget {
         }
     }
 
-    /// Builds a large response on the render pool, as soon as it gets a permit. The build holds the permit until it
+    /// Builds a large response on the render pool, as soon as a permit is free. The build holds the permit until it
     /// ends, even if the client disconnects or the time limit passes earlier.
     ///
     /// # Errors
@@ -110,7 +110,7 @@ impl ResponseBudget {
         response.map(|body| Body::new(AccountedBody { body, permits }))
     }
 
-    /// Accounts for the size of a body that responses to several clients share, until the last of them is written.
+    /// Accounts for the size of a body that responses to several clients share, until the last response is written.
     ///
     /// # Errors
     ///

@@ -141,7 +141,7 @@ async fn bind(listen: &ListenTable, handle: &Handle) -> Result<Option<Listener>,
 }
 
 /// Returns the connection limit: `configured`, but at most half of the open-file limit of the process. The other
-/// half is for everything else that the host opens.
+/// half is for the files and connections of sources, sinks and the state store.
 fn connection_limit(configured: u32) -> u32 {
     use rustix::process::{Resource, getrlimit};
     let open_files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);

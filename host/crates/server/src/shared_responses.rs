@@ -1,8 +1,8 @@
 //! Long responses that clients with the same permissions share: lists, metrics, readiness.
 //!
-//! A response is built on a background thread. Requests that arrive before the build begins share it, so that each
-//! client gets the present state, and many clients cause one build at a time. After each build, the next one of the
-//! same response is delayed, so that it takes a part of one thread only.
+//! A response is built on a background thread. All requests that arrive before a build begins share its result. So each
+//! client gets the present state, and many clients cause only one build at a time. After each build, the next build of
+//! the same response is delayed, so that the builds of one response use only a part of a thread.
 
 use crate::{
     auth::VisibleSources, problem::Problem, render_pool::RenderPool,
@@ -28,7 +28,7 @@ use tokio::{
 const DELAY_RATIO: u32 = 4;
 /// Upper bound of the delay after a build.
 const MAX_DELAY: Duration = Duration::from_millis(250);
-/// Upper bound of the different responses with parameters of clients that are scheduled or delayed.
+/// Maximum number of scheduled or delayed responses whose parameters clients choose, such as pages of the source list.
 const MAX_PARAMETERIZED: usize = 256;
 /// Time limit of the wait for a build.
 const BUILD_TIMEOUT: Duration = Duration::from_secs(30);
@@ -101,7 +101,7 @@ impl IntoResponse for SharedResponse {
 /// Result of a build; `None` until it is complete.
 type BuildResult = Option<Result<SharedResponse, Problem>>;
 
-/// Lock of the builds of one response.
+/// Lock that each build of a response holds, so that its builds run one at a time.
 type Turn = Arc<tokio::sync::Mutex<()>>;
 
 /// Schedule of the builds of a response, which run one at a time.
@@ -146,7 +146,7 @@ impl SharedResponses {
         let (mut result, turn) = self.join_or_schedule(&key)?;
         if let Some(turn) = turn {
             let this = Arc::clone(self);
-            // Does not end with this request, since other clients may wait for the build.
+            // A task of its own: if this request ends, other clients may still wait for the build.
             tokio::spawn(async move {
                 let _turn = turn.lock().await;
                 sleep_until(this.not_before(&key).into()).await;
@@ -160,7 +160,8 @@ impl SharedResponses {
         built.map(IntoResponse::into_response)
     }
 
-    /// Returns the result of the scheduled build, and the lock of the running build if this call has scheduled it.
+    /// Returns the future result of the scheduled build. If no build is scheduled, schedules one and also returns the
+    /// lock that the caller must hold during the build.
     fn join_or_schedule(
         &self,
         key: &ResponseKey,

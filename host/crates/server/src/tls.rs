@@ -18,13 +18,15 @@ use std::{
 use tokio::{sync::watch, task::spawn_blocking, time::sleep};
 use tracing::{error, info};
 
-/// Time between two reads of the certificate files. After an authority is removed from a file, its certificates
-/// stay trusted for at most this time and the duration of one read. The time limit of a read is five seconds.
+/// Time between two reads of the certificate files. After an authority is removed from a file, the client
+/// certificates that it has issued stay trusted for at most this time and the duration of one read. The time limit
+/// of a read is five seconds.
 const FILES_POLL_INTERVAL: Duration = Duration::from_millis(500);
 /// Time between two verifications of the client certificate of an open connection, since certificates expire.
 const REVERIFY_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Maximum size of a certificate file, in bytes. A bundle of all public authorities has a quarter of it.
+/// Maximum size of a certificate file, in bytes. A bundle of all public authorities is about a quarter of this
+/// size.
 const MAX_FILE_BYTES: u64 = 1 << 20;
 
 /// TLS state of one socket.
@@ -84,11 +86,11 @@ impl Tls {
             let loaded = spawn_blocking(move || present.reload(settings)).await;
             let (state, now) = loaded.unwrap_or_else(|error| (None, Some(error.to_string())));
             if let Some(state) = state {
-                info!("TLS files reloaded");
+                info!("TLS files of the API reloaded");
                 self.state.send_replace(Arc::new(state));
             }
             if let Some(error) = now.as_ref().filter(|_| now != failure) {
-                error!(%error, "TLS file unusable; the previous `cert` and `key` stay in use");
+                error!(%error, "TLS file of the API unusable; the previous `cert` and `key` stay in use");
             }
             failure = now;
         }
@@ -193,8 +195,8 @@ impl TlsState {
         Ok(Self { settings, files, server, clients })
     }
 
-    /// Reads the files of the present settings. Returns the new state, if something has changed, and the file
-    /// that is unusable, if there is one.
+    /// Reads the files of the present settings. Returns the new state, if a file or `client-ca` has changed, and the
+    /// reason if a file is unusable.
     ///
     /// If the present configuration has no TLS settings, the socket keeps its certificate until the next start and
     /// accepts no client certificates.
@@ -206,7 +208,7 @@ impl TlsState {
             Ok(state) => return (state, None),
             Err(error) => error,
         };
-        // Revocation must not wait for a usable server certificate.
+        // An unusable server certificate must not delay the revocation of client certificates.
         let state = Files::read_client_ca(&settings).and_then(|client_ca| {
             let (cert, key) = (self.files.cert.clone(), self.files.key.clone());
             let settings = ListenTls { client_ca: settings.client_ca, ..self.settings.clone() };
@@ -215,7 +217,7 @@ impl TlsState {
         (state.unwrap_or_default(), Some(error))
     }
 
-    /// Returns the state with other settings and files; `None` if they are the same.
+    /// Returns the state with new settings and files; `None` if the files and the path of `client-ca` are unchanged.
     fn updated(&self, settings: ListenTls, files: Files) -> Result<Option<Self>, String> {
         if files == self.files && settings.client_ca == self.settings.client_ca {
             return Ok(None);

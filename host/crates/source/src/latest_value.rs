@@ -11,13 +11,14 @@ use tokio::sync::watch;
 /// State of a source at one time. Cheap to clone.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct SourceState {
-    /// Revision of the latest publication. Values and removals count.
+    /// Revision of the latest publication. A publication is a value or a removal.
     pub revision: Revision,
     /// Last good value. `None` before the first one and after a removal.
     pub value: Option<Snapshot>,
     /// Time of the publication of this revision.
     pub at: Timestamp,
-    /// Time at which the source last confirmed this value. A confirmation does not wake subscribers.
+    /// Time at which the source last confirmed this value. A confirmation wakes subscribers only if it removes a
+    /// rejected value.
     pub last_success_at: Timestamp,
     /// Staleness of the value; `None` while it is fresh.
     pub stale: Option<Stale>,
@@ -60,7 +61,7 @@ pub struct Stale {
 }
 
 impl Stale {
-    /// Creates the staleness of a value for this reason. A value that is stale already keeps its start time.
+    /// Creates the staleness of a value for this reason. `before` is its present staleness, whose start time is kept.
     pub(crate) fn because(reason: Arc<str>, before: Option<Self>) -> Self {
         Self { reason, since: before.map_or_else(Timestamp::now, |before| before.since) }
     }
@@ -93,7 +94,7 @@ impl Writer {
         self.publish_at(revision, value, Timestamp::now());
     }
 
-    /// Publishes a value or a removal with an earlier time of publication.
+    /// Publishes a value or a removal (`None`) with this time of publication.
     pub(crate) fn publish_at(&self, revision: Revision, value: Option<Snapshot>, at: Timestamp) {
         self.update(|state| {
             // An older revision never replaces a newer one.
@@ -106,7 +107,7 @@ impl Writer {
         });
     }
 
-    /// Restores the publication from before a restart. Wakes subscribers only if there is a value.
+    /// Restores the last publication before a restart. Wakes subscribers only if the publication has a value.
     pub(crate) fn resume(&self, revision: Revision, value: Option<Snapshot>, at: Timestamp) {
         self.update(|state| {
             let has_value = value.is_some();

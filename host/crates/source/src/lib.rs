@@ -49,8 +49,8 @@
 //! - [`provider`], [`validator`], [`persistence`]: traits for reading, validating and storing values.
 //! - `driver`: event loop that executes the effects of the engine, with log deduplication and metrics recording.
 //! - [`latest_value`]: latest value and its subscriptions; [`metrics`]: counters and histograms.
-//! - [`running_source`]: starts and controls a source; `provider_adapter` and `persisting_publisher` connect its driver to the
-//!   traits; `caught_panics`: panics of their implementations as failures.
+//! - [`running_source`]: starts and controls a source; `provider_adapter` and `persisting_publisher`: connect the
+//!   driver to implementations of the traits; `caught_panics`: converts panics of these implementations to failures.
 //! - [`hot_reload_compat`]: API of the crate `hot_reload`.
 //! - [`spans`]: tracing spans.
 

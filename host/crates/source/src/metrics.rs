@@ -36,7 +36,7 @@ pub struct Counts {
     pub watches: u64,
     /// Number of quarantines after repeated crashes.
     pub quarantines: u64,
-    /// Number of accesses denied to the plugin for lack of a grant.
+    /// Number of accesses denied to the plugin, and of reports that a rate limit delays the plugin.
     pub denied_accesses: u64,
     /// CPU time used by the plugin.
     pub cpu: Duration,
@@ -82,8 +82,8 @@ fn kind_index(kind: FailureKind) -> usize {
     }
 }
 
-/// Upper bounds of the histogram buckets, in microseconds: from a plugin that answers from memory to a server close
-/// to its timeout.
+/// Upper bounds of the histogram buckets, in microseconds. The range covers plugins that answer from memory and servers
+/// that answer just before a timeout.
 const BUCKET_BOUNDS_MICROS: [u64; 12] =
     [100, 250, 500, 1_000, 2_500, 5_000, 10_000, 50_000, 100_000, 500_000, 1_000_000, 10_000_000];
 

@@ -43,7 +43,8 @@ impl Publish for PersistingPublisher {
     }
 
     fn confirmed(&self) {
-        // The source confirms that it has no value. No effect if a newer revision has been published.
+        // Without a stored value from before the restart, a confirmation before the first publication means that the
+        // source has no value: publishes a removal. Has no effect after a publication.
         if let Some(revision) = self.unstored_revision {
             self.writer.publish_at(revision, None, Timestamp::now());
         }

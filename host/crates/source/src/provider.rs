@@ -12,7 +12,7 @@ pub trait Provider: Send + Sync + 'static {
     /// drops an idle reader.
     fn reader(&self) -> Box<dyn Reader>;
 
-    /// Arms a watch: from its return on, every change produces an event.
+    /// Arms a watch. Every change of the value after the return of this function produces an event.
     ///
     /// # Errors
     ///

@@ -24,7 +24,7 @@ pub struct Source {
     subscription: Subscription,
     commands: mpsc::Sender<Command<ProviderAdapter>>,
     task: JoinHandle<Result<(), Failure>>,
-    /// Result of the task, once [`stopped`](Self::stopped) has returned it.
+    /// Result of the task, after [`stopped`](Self::stopped) has returned the result for the first time.
     ended: Option<Result<(), Failure>>,
     /// Permanent failure that has ended the source.
     gave_up: Arc<OnceLock<Failure>>,
@@ -123,7 +123,7 @@ impl Source {
     /// Requests an immediate read of the source, and returns without waiting for it. A new value reaches the
     /// subscriptions.
     pub fn reload(&self) {
-        // The queue is full only while the driver has commands to execute: a further request is not needed.
+        // A full queue drops the request: the driver has yet to execute earlier commands, such as other reloads.
         let _ = self.commands.try_send(Command::Reload);
     }
 

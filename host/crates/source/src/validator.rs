@@ -60,8 +60,8 @@ impl Validator for FnValidator {
     }
 }
 
-/// Sequence of validators. The first rejection ends it, since a validator may depend on the ones before it. Each
-/// validator has its own time limit.
+/// Sequence of validators. The first rejection ends the sequence, because a later validator may rely on the checks of
+/// earlier ones. Each validator has its own time limit.
 pub struct ValidatorChain(pub Vec<Arc<dyn Validator>>);
 
 #[async_trait]

@@ -1,4 +1,4 @@
-//! Behaviour of a service beyond that of the crate `hot_reload`, on a paused clock.
+//! Behaviour of a reloader service that the crate `hot_reload` does not have, on a paused clock.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on ends")]
 
 use async_trait::async_trait;
@@ -31,20 +31,20 @@ struct Variable(Arc<Mutex<State>>);
 #[derive(Default)]
 struct State {
     value: Option<u32>,
-    /// Loading fails.
+    /// True if loading fails.
     is_broken: bool,
-    /// Loading fails with this delay before the retry.
+    /// Set if loading fails with a failure that requests this delay before the retry.
     retry_after: Option<Duration>,
-    /// Loading never returns.
+    /// True if loading never returns.
     hangs: bool,
     /// Time of each load.
     loads: Vec<Instant>,
-    /// Change just before the next watch is opened, without an event.
+    /// Change of the state just before the next watch is opened. The watch reports no event for it.
     before_arming: Option<fn(&mut State)>,
     watches: Vec<mpsc::Sender<WatchEvent<u32>>>,
-    /// Opening a watch fails.
+    /// True if opening a watch fails.
     is_watch_unavailable: bool,
-    /// Loading fails permanently.
+    /// True if loading fails with a failure of the kind `Config`.
     is_misconfigured: bool,
 }
 
@@ -238,6 +238,7 @@ async fn hanging_load_times_out_and_is_retried() {
     assert!(before.elapsed() <= Duration::from_secs(6));
 }
 
+/// Services that start together do not poll at the same times: jitter spreads their first polls.
 #[tokio::test(start_paused = true)]
 async fn polls_are_spread_at_subsecond_interval() {
     let mut first_polls = Vec::new();
@@ -275,6 +276,7 @@ async fn failed_load_is_retried_before_next_poll() {
     assert!(before.elapsed() <= Duration::from_secs(10));
 }
 
+/// A value that becomes stale in one run of a service becomes fresh again in the next run of the same service.
 #[tokio::test(start_paused = true)]
 async fn restarted_service_makes_value_fresh() {
     let variable = Variable::with_value(1);
@@ -318,6 +320,7 @@ async fn reloader_sets_delay_before_retry() {
     assert!(loads[1] - loads[0] >= RETRY_AFTER, "{:?}", loads[1] - loads[0]);
 }
 
+/// A failure of the kind `Config` ends a service that has never had a value.
 #[tokio::test(start_paused = true)]
 async fn config_failure_ends_service() {
     let variable = Variable::default();
@@ -329,6 +332,7 @@ async fn config_failure_ends_service() {
     assert_eq!(error.to_string(), "the key is invalid");
 }
 
+/// After a removal that the watch reported, the source is read at the reconcile interval, not more often.
 #[tokio::test(start_paused = true)]
 async fn removed_value_is_read_at_reconcile_interval() {
     let variable = Variable::with_value(1);
@@ -411,6 +415,8 @@ async fn pushed_value_is_copied_at_most_twice() {
     task.abort();
 }
 
+/// A `reload` that returns `None` confirms the published value: the value stays fresh, and the loads stay at the
+/// poll interval.
 #[tokio::test(start_paused = true)]
 async fn unchanged_value_stays_fresh_at_poll_interval() {
     let variable = Variable::with_value(1);

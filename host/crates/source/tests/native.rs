@@ -31,7 +31,7 @@ struct State {
     /// Sender of the armed watch.
     watch: Option<UnboundedSender<Result<Event, Failure>>>,
     is_watch_unavailable: bool,
-    /// Reading and arming panic.
+    /// True if reading and arming panic.
     panics: bool,
     readers_created: usize,
     reads: usize,
@@ -249,7 +249,7 @@ async fn change_after_lost_watch_is_published() {
     values.next().await.unwrap();
     tokio::time::sleep(Duration::from_secs(1)).await;
     variable.send(Err(Failure::transient("connection lost")));
-    // Changes while no watch is armed.
+    // The value changes while no watch is armed.
     variable.set("b");
     assert_eq!(values.next().await.unwrap(), Snapshot::new("b"));
 }
@@ -306,7 +306,7 @@ async fn crashed_source_is_quarantined_until_reload() {
     source.reload();
     values.changed().await.unwrap();
     assert_eq!(&*values.state().stale.unwrap().reason, "it trapped");
-    // The second change of its state is the quarantine.
+    // The first change of the source's state is the staleness, the second is the quarantine.
     values.changed().await.unwrap();
     let state = values.state();
     let reason = "reading is in quarantine after 5 crashes in a row; last crash: it trapped";
@@ -321,7 +321,7 @@ async fn crashed_source_is_quarantined_until_reload() {
     assert_eq!(values.state().stale, None);
 }
 
-/// Heartbeats of the watch do not keep an idle reader.
+/// An idle reader is dropped even if its watch sends heartbeats.
 #[tokio::test(start_paused = true)]
 async fn heartbeats_do_not_keep_reader() {
     let variable = Variable::default();
@@ -335,14 +335,14 @@ async fn heartbeats_do_not_keep_reader() {
     assert_eq!(Arc::strong_count(&variable.state), 2, "the test and the provider of the source");
 }
 
-/// Provider whose watch always has a further event, up to a limit.
+/// Provider whose watch sends [`MAX_EVENTS`](Self::MAX_EVENTS) events without a pause.
 #[derive(Clone, Default)]
 struct EventFlood(Arc<Mutex<FloodState>>);
 
 #[derive(Default)]
 struct FloodState {
     events: usize,
-    /// Number of events before each read.
+    /// For each read: number of events that were sent before.
     reads: Vec<usize>,
 }
 

@@ -120,7 +120,7 @@ async fn newer_value_replaces_value_in_validation() {
     let mut source = Validated::start("first");
     let mut first = source.request("first").await;
     source.value.send("second").unwrap();
-    // The watch works during the validation, and the validation of the first value is dropped.
+    // The watch reports the second value during the validation of the first one, whose validation is then dropped.
     let second = source.request("second").await;
     timeout(TIMEOUT, first.result.closed()).await.unwrap();
     second.result.send(Ok(())).unwrap();
@@ -154,6 +154,7 @@ async fn rejection_keeps_last_good_value() {
     assert_eq!(rejected.retry_at, None, "only a different value is validated");
 }
 
+/// After good, bad, good, the good value is published again, with a new revision.
 #[tokio::test]
 async fn same_value_is_published_after_rejection() {
     let mut source = Validated::start("good");

@@ -81,8 +81,8 @@ impl<'a> Tables<'a> {
         if after != before && (has_changes || !is_new) {
             self.put_source(name, &after)?;
         }
-        // Written without a source record as well: a group has no values, and the first value of a source
-        // may be rejected.
+        // Deliveries and rejected values do not need a source record: a group has no values, and the first
+        // value of a source may be rejected.
         self.deliveries.put(name, &writes.deliveries)?;
         if let Some(rejected) = &writes.rejected {
             let secret =
@@ -92,9 +92,9 @@ impl<'a> Tables<'a> {
         Ok(())
     }
 
-    /// Continues the revisions of a source after `lost`, a revision whose value is lost: the last stored value
-    /// gets the next revision. The revision `lost` of a source without a stored value is added without its
-    /// value.
+    /// Continues the revisions of a source after `lost`, a revision whose value is lost. The last stored value
+    /// is stored again under the revision after `lost`. If the source has no stored value, the revision `lost` is
+    /// added without a value.
     fn continue_after(
         &mut self,
         name: &str,
@@ -146,7 +146,7 @@ impl<'a> Tables<'a> {
             );
             source.revision.saturating_add(1)
         };
-        // Only a new configuration makes a secret source storable again.
+        // A record does not end the secrecy of a source. Only a new configuration does (`set_configured`).
         let secret = record.secret || source.secret || !retention.store_values;
         if secret && !source.secret {
             self.delete_contents(name)?;
@@ -159,8 +159,8 @@ impl<'a> Tables<'a> {
         self.history.put(name, revision, &stored, value.map(|value| &value.content[..]))
     }
 
-    /// Applies the set of configured sources, each with whether its values are secret, and deletes sources
-    /// that were removed long ago.
+    /// Applies the set of configured sources. The flag of a source is set if its values are secret. Deletes
+    /// removed sources beyond [`Retention::keep_removed`] and [`Retention::max_removed`].
     pub(crate) fn set_configured(
         &mut self,
         configured: &BTreeMap<SourceName, bool>,

@@ -1,4 +1,7 @@
-//! Database file: opening, checking, compacting and transactions; and views of it while it cannot be written.
+//! Database file: opening, checking, compaction and transactions.
+//!
+//! While the file cannot be written, a view replaces the database. A view reads the file, and keeps the blocks that are
+//! written to the view in memory.
 
 use crate::{
     apply_writes::Tables,
@@ -24,10 +27,11 @@ use std::{
     },
 };
 
-/// Size of the database's own page cache, in bytes. The kernel caches the pages too.
+/// Size of redb's page cache, in bytes. A small cache is enough, since the kernel caches the pages too.
 const CACHE_BYTES: usize = 8 << 20;
-/// Maximum size of a database of which every page is checked on open, in bytes. This takes a tenth of a
-/// second. The pages of a larger database are checked after a crash, and when they are read.
+/// Maximum size of a database whose pages are all checked on open, in bytes. Checking this size takes 0.1
+/// seconds. The pages of a larger database are checked on open only after a crash, and otherwise when they are
+/// read.
 const MAX_FULL_CHECK_BYTES: u64 = 256 << 20;
 /// Minimum size of a database that is compacted, in bytes.
 const MIN_COMPACTION_BYTES: u64 = 4 << 20;
@@ -41,15 +45,15 @@ pub(crate) struct Database {
     database: redb::Database,
     /// Database file. `None` for a view of a database that could not be created.
     file: Option<File>,
-    /// Size of what was written to this view, in bytes. `None` for the database itself.
+    /// Size of the blocks in memory that were written to this view, in bytes. `None` for the database itself.
     view_bytes: Option<Arc<AtomicU64>>,
 }
 
-/// Database that the handles read and the writer thread writes: a view while the disk fails, and `None` after
-/// closing.
+/// Database that the handles read and the writer thread writes. It is a view while writes fail, and `None` after
+/// closing or if the view cannot be opened.
 pub(crate) type SharedDatabase = Arc<RwLock<Option<Database>>>;
 
-/// Compaction of a database with much unused space, when it is opened.
+/// Choice whether a database with much unused space is compacted when it is opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Compaction {
     IfUseful,
@@ -124,8 +128,8 @@ impl Database {
 
     /// Opens a view of the database in `file`, or of an empty one. Writes to a view stay in memory.
     ///
-    /// While the view is in use, the database itself may be written by one transaction at most: a transaction
-    /// does not overwrite what the view reads.
+    /// While the view is in use, at most one transaction may write to the file. One transaction does not overwrite
+    /// pages that the view reads. A second one could reuse pages that the first one has freed.
     pub(crate) fn open_view(file: Option<&File>) -> std::io::Result<Self> {
         let view = catch_panic(|| {
             let file = file.map(File::try_clone).transpose().map_err(LoadError::Io)?;
@@ -165,13 +169,14 @@ impl Database {
         self.file.as_ref()
     }
 
-    /// Returns the size of what was written to this view, in bytes. Returns 0 for the database itself.
+    /// Returns the size of the blocks in memory that were written to this view, in bytes. Returns 0 for the database
+    /// itself.
     pub(crate) fn view_bytes(&self) -> u64 {
         self.view_bytes.as_ref().map_or(0, |bytes| bytes.load(Ordering::Relaxed))
     }
 
-    /// Runs `action` in one transaction, which is durable when this returns. An error or a panic rolls the
-    /// transaction back.
+    /// Runs `action` in one transaction, which is durable when the function returns. An error or a panic rolls
+    /// the transaction back.
     pub(crate) fn write<T>(
         &self,
         action: impl FnOnce(&WriteTransaction) -> Result<T, StoreError>,
@@ -287,7 +292,7 @@ fn to_load_error(error: DatabaseError) -> LoadError {
     match error {
         DatabaseError::Storage(StorageError::Io(error)) => classify_io_error(error),
         DatabaseError::DatabaseAlreadyOpen => {
-            LoadError::Io(std::io::Error::other("already open in another program"))
+            LoadError::Io(std::io::Error::other("database already open in another program"))
         }
         error => LoadError::Unusable(error.to_string()),
     }
@@ -321,12 +326,12 @@ mod tests {
         sync::atomic::{AtomicBool, AtomicU32},
     };
 
-    /// Backend over a file whose calls fail from some call on: growing, writing and syncing.
+    /// Backend over a file whose calls of `set_len`, `write` and `sync_data` fail after the first `calls_left` calls.
     #[derive(Debug)]
     struct FailingBackend {
         file: FileBackend,
         calls_left: Arc<AtomicU32>,
-        /// Set if half of the first failing write reaches the file.
+        /// Set if the first half of the data of the first failing write reaches the file.
         is_torn: AtomicBool,
     }
 
@@ -395,8 +400,9 @@ mod tests {
         read.unwrap_or_else(|error| panic!("the view is not readable: {error}"))
     }
 
-    /// Whatever call of the disk fails first, also in the middle of a write: a view has all acknowledged
-    /// transactions, and writes to it leave the file unchanged.
+    /// Repeats eight transactions, with the first disk error at each possible call, in every second run in the middle
+    /// of a write. A view then contains all acknowledged transactions, and writes to the view leave the file
+    /// unchanged.
     #[test]
     fn view_has_acknowledged_writes_after_any_failed_call() {
         let directory = tempfile::tempdir().expect("a temporary directory");

@@ -1,4 +1,4 @@
-//! Delivery records: what was delivered last to each sink.
+//! Delivery records: the last delivery to each sink.
 
 use crate::{
     disk_format::{DELIVERIES, StoredDelivery, decode_delivery, encode, to_timestamp},
@@ -19,7 +19,7 @@ pub(crate) const MAX_DELIVERY_RECORDS_PER_SOURCE: usize = 64;
 pub struct DeliveryRecord {
     /// Delivered revision.
     pub revision: Revision,
-    /// Digest that the sink reported: of the value, or of the output made from it.
+    /// Digest that the sink reported: of the value, or of the output that the sink made from the value.
     pub digest: Digest,
     /// Time of the delivery.
     pub at: Timestamp,

@@ -1,8 +1,9 @@
 //! On-disk format: table definitions and record types.
 //!
-//! The types here are used for storage only. A change to one of them requires a new version number. A
-//! record is one byte for its version, then JSON. Content is stored unencoded in a table of its own. Its
-//! record holds the digest, against which the content is checked when it is read.
+//! The types here are used for storage only. A change to one of them requires a new [`FORMAT_VERSION`]. A
+//! record is a version byte ([`RECORD_VERSION`]) followed by JSON. The content of a value is stored unencoded in a
+//! table of its own. The record of the revision contains the digest of the content, with which the content is
+//! compared when it is read.
 
 use crate::error::StoreError;
 use jiff::Timestamp;
@@ -53,7 +54,7 @@ pub(crate) struct StoredSource {
     pub(crate) cursor: Option<StoredCursor>,
 }
 
-/// Cursor.
+/// Cursor of a source.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct StoredCursor {
     #[serde(rename = "note")]

@@ -14,12 +14,12 @@ pub enum OpenError {
         /// Process that holds the lock, as far as it is known.
         holder: LockHolder,
     },
-    /// Other users could read or change the stored state.
+    /// A directory or file has the wrong type or owner, or other users can write to it.
     #[error("{} cannot be used for the state store: {reason}", path.display())]
     Unsafe {
         /// Directory or file.
         path: PathBuf,
-        /// Reason, and the next step.
+        /// Reason, and for some reasons a hint with the next step.
         reason: String,
     },
     /// A system call failed.
@@ -36,7 +36,7 @@ pub enum OpenError {
 }
 
 impl OpenError {
-    /// Returns whether there is no space for a write.
+    /// Returns whether the cause is a full disk, an exceeded quota or a reached file size limit.
     pub(crate) fn is_disk_full(&self) -> bool {
         use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
         let Self::Io { error, .. } = self else { return false };

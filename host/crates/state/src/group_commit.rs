@@ -21,11 +21,11 @@ const MAX_SOURCES_SHOWN: usize = 10;
 #[derive(Default)]
 pub(crate) struct WriteBatch {
     pub(crate) sources: BTreeMap<SourceName, SourceWrites>,
-    /// Configured sources, each with whether its values are secret.
+    /// Configured sources, if they change. The flag of a source is set if its values are secret.
     pub(crate) configured: Option<BTreeMap<SourceName, bool>>,
 }
 
-/// Position in the alternation of small writes and large ones.
+/// Round-robin position: transactions alternate between small and large writes, and large writes between sources.
 #[derive(Default)]
 pub(crate) struct RoundRobin {
     is_large_next: bool,
@@ -38,7 +38,7 @@ impl WriteBatch {
         self.sources.is_empty() && self.configured.is_none()
     }
 
-    /// Returns the size of all queued values, in bytes.
+    /// Returns the size of all values in the batch, in bytes.
     pub(crate) fn bytes(&self) -> usize {
         self.sources.values().map(SourceWrites::bytes).sum()
     }
@@ -50,7 +50,7 @@ impl WriteBatch {
     /// Describes the writes for the operator: the first sources and their revisions.
     pub(crate) fn describe(&self) -> String {
         if self.sources.is_empty() {
-            return "no value".into();
+            return "no source values".into();
         }
         let shown = self.sources.iter().take(MAX_SOURCES_SHOWN).map(describe_source);
         let shown: Vec<_> = shown.collect();
@@ -62,8 +62,8 @@ impl WriteBatch {
         shown
     }
 
-    /// Takes the content of the next transaction. Transactions alternate between all queued writes of the sources
-    /// that have few queued bytes, and the first queued write of one source that has many.
+    /// Takes the content of the next transaction. Transactions alternate between two kinds: the writes of all sources
+    /// with at most [`LARGE_WRITES_BYTES`], and the oldest record of one source with more.
     pub(crate) fn take_next(&mut self, position: &mut RoundRobin) -> Self {
         let is_large = |writes: &SourceWrites| writes.bytes() > LARGE_WRITES_BYTES;
         let has_small = self.configured.is_some() || !self.sources.values().all(is_large);
@@ -85,7 +85,7 @@ impl WriteBatch {
         }
     }
 
-    /// Returns the first source after `last`, by name and wrapping around, with large writes.
+    /// Returns the next source with large writes after `last`, by name. After the last name, continues with the first.
     fn next_large(
         &self,
         last: Option<&SourceName>,
@@ -104,7 +104,8 @@ impl WriteBatch {
         self.configured = newer.configured.or(self.configured.take());
     }
 
-    /// Drops all records except the newest one of each source, if their size exceeds the limit.
+    /// Drops all records except the newest one of each source, if the size of all values exceeds
+    /// [`MAX_UNWRITTEN_HISTORY_BYTES`].
     pub(crate) fn limit_history(&mut self) {
         if self.bytes() > MAX_UNWRITTEN_HISTORY_BYTES {
             self.sources.values_mut().for_each(|writes| writes.keep_newest_records(1));

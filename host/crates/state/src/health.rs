@@ -6,7 +6,7 @@ use std::sync::Arc;
 /// Health of the state store.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Health {
-    /// Failure of the last write. While it is set, published values are lost in a crash.
+    /// Failure of the last write; `None` if the write succeeded. While writes fail, a crash loses published values.
     pub failing: Option<WriteFailure>,
     /// Number of committed transactions.
     pub commits: u64,
@@ -19,6 +19,6 @@ pub struct Health {
 pub struct WriteFailure {
     /// Reason of the last failed write, for the operator.
     pub reason: Arc<str>,
-    /// Time of the first failed write.
+    /// Time of the first failed write since the last successful one.
     pub since: Timestamp,
 }

@@ -143,7 +143,7 @@ impl<'a> HistoryTables<'a> {
         Ok(self.contents.get((name, revision))?.map(|content| content.value().to_vec()))
     }
 
-    /// Stores a revision, and its content unless that is secret.
+    /// Stores a revision, and its content if `content` is set.
     pub(crate) fn put(
         &mut self,
         name: &str,

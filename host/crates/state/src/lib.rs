@@ -1,7 +1,7 @@
 //! State store: the last good value of each source, its history and pin, and the delivery records of
 //! sinks survive a restart.
 //!
-//! The store is one redb database in a directory that only its owner can access. A lock file ensures that
+//! The store is one redb database in a directory to which only its owner can write. A lock file ensures that
 //! one host uses the directory at a time. The store is a crate of its own, so that its durability is
 //! tested in isolation, with killed processes and full disks.
 //!
@@ -18,28 +18,30 @@
 //! # Writes
 //!
 //! One writer thread owns all transactions. A caller queues a record with a callback
-//! ([`State::record`]). The host publishes a value in that callback, so a crash never loses a value that
-//! was delivered. The callbacks of a source run in the order of its calls.
+//! ([`State::record`]). The writer thread calls the callback after the write, and the host publishes the
+//! value in the callback, so a crash loses no published value while the disk works. The callbacks of a
+//! source run in the order in which its records were queued.
 //!
 //! Writes are grouped: all queued small writes share one transaction and one `fsync` (group commit).
 //! Each large value has a transaction of its own, and large values alternate with groups of small writes.
 //! A small write therefore waits for at most one large value.
 //!
-//! The queue is bounded. When it is full, the newest record of a source replaces the queued one before it
-//! ([`Saved::Replaced`]). The replaced value is not published and its revision is skipped. Revisions
-//! still only increase, so no reader sees an older value after a newer one.
+//! The queue is bounded. When it is full, a new record of a source replaces the newest queued record of
+//! that source ([`Saved::Replaced`]). The replaced value is not published and its revision is skipped.
+//! Revisions still only increase, so no reader sees an older value after a newer one.
 //!
 //! A full or failing disk does not block publishing. The callbacks receive [`Saved::NotDurable`], and the
 //! newest value of each source is written when the disk works again. Meanwhile, reads return the last stored state
-//! together with the unwritten changes. The revisions that the callbacks publish are recorded in a file that is
-//! overwritten in place, so that no revision is used twice after a crash.
+//! together with the unwritten changes. The revisions of the published values are recorded in a preallocated file,
+//! which is overwritten in place, so that no revision is used twice after a crash.
 //!
-//! A directory or file that is removed while the store is open is noticed, and written again from the open file.
+//! If the state directory, the lock file or the database is removed while the store is open, the writer thread creates
+//! it again. The content of a removed database is copied from the open file.
 //!
 //! # Damage
 //!
-//! A database that is damaged, or has a newer format version, is moved aside ([`MovedAside`]), and an
-//! empty one takes its place. The database is checked when it is opened. Each value is compared with
+//! A database that is damaged, or has another format version, is renamed ([`MovedAside`]), and the store
+//! creates an empty one. The database is checked when it is opened. Each value is compared with
 //! its digest when it is read.
 
 mod apply_writes;

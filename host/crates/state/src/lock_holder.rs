@@ -34,7 +34,7 @@ impl fmt::Display for LockHolder {
             Self::Unknown(pid) => {
                 f.write_str("is in use by another host")?;
                 if let Some(pid) = pid {
-                    write!(f, " (process {pid}, which is not visible here: another container?)")?;
+                    write!(f, " (process {pid}, probably in another container)")?;
                 }
                 write!(f, "; hint: stop that host, {OTHER_PATH}")
             }
@@ -68,7 +68,8 @@ mod processes {
         path::PathBuf,
     };
 
-    /// Returns whether a process exists and has this file open, or does not show its files.
+    /// Returns whether a process exists and has this file open. A process whose open files this host may not list
+    /// counts as having the file open.
     pub(super) fn may_have_open(pid: u32, file: &File) -> bool {
         match has_open(pid, file) {
             Ok(has_open) => has_open,

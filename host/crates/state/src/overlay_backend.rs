@@ -1,7 +1,7 @@
-//! Storage backend that leaves its file unchanged: what is written stays in memory, over the content of the file.
+//! Storage backend that does not change its file: written blocks stay in memory and hide parts of the file.
 //!
-//! It makes the last stored state readable while the disk is full: redb itself must write before it can read a
-//! database that was not closed.
+//! The backend makes the last stored state readable while the disk is full. redb repairs a database that was not closed
+//! before it reads the database, and the repair needs to write.
 
 use redb::{StorageBackend, backends::FileBackend};
 use reloader_util::sync::RwLock;
@@ -46,7 +46,7 @@ impl OverlayBackend {
         Ok(Self { file, overlay: RwLock::new(overlay), memory_bytes: Arc::default() })
     }
 
-    /// Returns the size of the written blocks, in bytes. It follows later writes.
+    /// Returns a counter with the size of the written blocks, in bytes. Later writes update the counter.
     pub(crate) fn memory_bytes(&self) -> Arc<AtomicU64> {
         Arc::clone(&self.memory_bytes)
     }
@@ -129,7 +129,7 @@ impl OverlayBackend {
 }
 
 impl Overlay {
-    /// Returns the end of a range, which must lie inside the database.
+    /// Returns the end of a range, or an error if the range ends beyond the database.
     fn check_range(&self, offset: u64, bytes: usize) -> io::Result<u64> {
         let end = offset.checked_add(bytes as u64).filter(|end| *end <= self.length);
         end.ok_or_else(|| io::Error::from(io::ErrorKind::UnexpectedEof))

@@ -20,13 +20,13 @@ const MAX_UNWRITTEN_RECORDS: usize = 8;
 /// Queued writes of one source. They are applied in the order of the fields.
 #[derive(Default)]
 pub(crate) struct SourceWrites {
-    /// Deletion of the stored state, with its completion until that is taken.
+    /// Deletion of the stored state, with its completion. The inner option is `None` after the completion is taken.
     pub(crate) forget: Option<Option<Completion>>,
-    /// Last revision that was published before a crash, and whose value is lost.
+    /// Last revision that was published before a crash but not stored. Its value is lost.
     pub(crate) lost: Option<Revision>,
-    /// Records, each with its completion until that is taken.
+    /// Records, each with its completion. The option is `None` after the completion is taken.
     pub(crate) records: VecDeque<(Record, Option<Completion>)>,
-    /// Pin after the records, if it changes.
+    /// New pin, which takes effect after the records; `None` if the pin does not change.
     pub(crate) pinned: Option<Option<Revision>>,
     /// Deliveries by sink name.
     pub(crate) deliveries: BTreeMap<String, Delivery>,
@@ -34,8 +34,8 @@ pub(crate) struct SourceWrites {
 }
 
 impl SourceWrites {
-    /// Adds a record. Returns the record that it replaces, if this source has too many queued records or
-    /// the queue of all sources is full (`is_full`).
+    /// Adds a record. If this source has [`MAX_QUEUED_RECORDS`] queued records, or the queue of all sources is full
+    /// (`is_full`), removes the newest queued record of this source and returns that record.
     pub(crate) fn push(
         &mut self,
         record: Record,
@@ -63,13 +63,13 @@ impl SourceWrites {
         rejected + self.records.iter().map(|(record, _)| record.size()).sum::<usize>()
     }
 
-    /// Returns the last revision that is published by these writes.
+    /// Returns the highest revision that these writes publish.
     pub(crate) fn last_revision(&self) -> Option<Revision> {
         let recorded = self.records.back().map(|(record, _)| record.revision);
         recorded.max(self.lost.map(|lost| lost.next()))
     }
 
-    /// Takes the writes for the next transaction: one record if several are queued, else everything.
+    /// Takes the writes for the next transaction: the oldest record if several are queued, else all writes.
     pub(crate) fn take_first(&mut self) -> Self {
         if self.records.len() < 2 {
             return mem::take(self);
@@ -85,7 +85,7 @@ impl SourceWrites {
         forgotten.into_iter().chain(recorded).collect()
     }
 
-    /// Adds newer writes. Keeps the newest records.
+    /// Adds newer writes. Keeps only the newest [`MAX_UNWRITTEN_RECORDS`] records.
     pub(crate) fn merge(&mut self, mut newer: Self) {
         if newer.forget.is_some() {
             *self = newer;

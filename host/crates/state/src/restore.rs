@@ -1,4 +1,4 @@
-//! Restored state: what a source restarts from, and which sources are stored.
+//! Restored state: the stored state of a source after a restart, and the list of stored sources.
 
 use crate::{
     delivery_records::{self, DeliveryRecord},
@@ -11,7 +11,7 @@ use redb::{ReadTransaction, ReadableTable as _};
 use reloader_engine::types::{Revision, Snapshot, SourceName};
 use std::collections::BTreeMap;
 
-/// State that a source restarts from.
+/// Stored state with which a source starts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RestoredSource {
     /// Last revision.
@@ -44,7 +44,7 @@ pub struct SourceSummary {
     pub configured_at: Timestamp,
 }
 
-/// Returns the state that a source restarts from.
+/// Returns the stored state with which a source starts.
 pub(crate) fn restore(
     transaction: &ReadTransaction,
     name: &SourceName,
@@ -57,7 +57,7 @@ pub(crate) fn restore(
         Ok((stored, value)) => {
             (value, to_timestamp(stored.at), stored.event == StoredEvent::Removed)
         }
-        // The revision number counts even if the value is lost.
+        // The source continues after this revision, even if the value is lost.
         Err(StoreError::Damaged(reason)) => {
             tracing::error!(source = name.as_str(), error = %reason, "stored value damaged");
             (None, Timestamp::now(), false)

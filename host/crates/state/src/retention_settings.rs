@@ -10,8 +10,8 @@ pub struct Retention {
     /// Maximum size of the stored values of each source, in bytes. The current value is always stored.
     /// Default: 16 MiB.
     pub max_history_bytes: u64,
-    /// Stores values. If false, only revisions and digests are stored, and a restarted host has
-    /// no value until the source is read. A single source can turn this off for itself. Default: true.
+    /// Set if values are stored. If false, only revisions and digests are stored, and a restarted host has
+    /// no value until the source is read. A source can turn this off with `store = false`. Default: true.
     pub store_values: bool,
     /// Time after which the state of a source that is no longer configured is deleted. Default: 30 days.
     pub keep_removed: Duration,

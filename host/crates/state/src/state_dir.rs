@@ -14,12 +14,12 @@ use std::{
 const DATABASE_FILE: &str = "state.redb";
 /// Database file during its creation.
 const NEW_DATABASE_FILE: &str = "state.redb.new";
-/// Name prefix of databases moved aside. The time follows.
+/// Name prefix of unusable or replaced databases that were renamed ("moved aside"). The time of the rename follows.
 const MOVED_ASIDE_PREFIX: &str = "state.redb.broken-";
 /// Lock file. It contains the process ID of the host that holds the lock.
 const LOCK_FILE: &str = "lock";
-/// Time to wait for the lock at the start. A host that ends at the same time, and its child processes, have
-/// this time to release it.
+/// Maximum time to wait for the lock at the start. A previous host that is still ending, and its child processes,
+/// have this time to release the lock.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
 /// Time between two attempts to lock the directory.
 const LOCK_RETRY_INTERVAL: Duration = Duration::from_millis(50);
@@ -42,7 +42,7 @@ impl std::fmt::Display for MovedAside {
     }
 }
 
-/// State directory. The host holds the lock until this is dropped.
+/// State directory. The host holds the lock until the value is dropped.
 #[derive(Debug)]
 pub(crate) struct StateDir {
     path: PathBuf,
@@ -86,8 +86,8 @@ impl StateDir {
         let written = lock
             .set_len(0)
             .and_then(|()| lock.write_all(format!("{}\n", std::process::id()).as_bytes()));
-        // The process ID only serves the error message of another host. A full disk is reported by the
-        // writer.
+        // A failure is not an error: only the error message of another host needs the process ID, and the writer
+        // thread reports a full disk.
         if let Err(error) = written {
             let file = lock_path.display();
             tracing::debug!(%file, %error, "process ID not written to the lock file");
@@ -102,8 +102,8 @@ impl StateDir {
             && database.is_none_or(|database| is_same_file(&self.database(), database))
     }
 
-    /// Restores what was removed from the directory while the host runs: the directory, the lock, and the
-    /// database, as a copy of the open file `database`. Another database at its path is moved aside.
+    /// Creates what was removed while the host runs: the directory, the lock file, and the database, as a copy
+    /// of the open file `database`. If another file has the path of the database, it is moved aside.
     pub(crate) fn restore(&mut self, database: Option<&File>) -> Result<(), OpenError> {
         if !is_same_file(&self.path.join(LOCK_FILE), &self.lock) {
             *self = Self::open_within(&self.path, Duration::ZERO)?;
@@ -123,7 +123,7 @@ impl StateDir {
             let moved = self.move_aside("replaced while the host was running".into())?;
             tracing::warn!(
                 moved_to = %moved.path.display(),
-                "state database replaced by another program, restoring it"
+                "state database replaced by another program, restoring the original"
             );
         }
         copy.sync_all().map_err(io_error(&self.database(), "write"))?;
@@ -135,7 +135,7 @@ impl StateDir {
         open_existing(&self.path.join(name))
     }
 
-    /// Creates an empty private file in the directory. Deletes the previous one.
+    /// Creates an empty private file in the directory. Deletes an existing file of that name.
     pub(crate) fn create_file(&self, name: &str) -> Result<File, OpenError> {
         let path = self.path.join(name);
         match fs::remove_file(&path) {
@@ -185,14 +185,14 @@ impl StateDir {
         self.rename(NEW_DATABASE_FILE, DATABASE_FILE)
     }
 
-    /// Renames the database file, and deletes the oldest ones that were moved aside before.
+    /// Moves the database file aside by renaming it. Keeps at most [`MAX_MOVED_ASIDE_FILES`], the newest ones.
     pub(crate) fn move_aside(&self, reason: String) -> Result<MovedAside, OpenError> {
         let from = self.database();
         let at = Timestamp::now().strftime("%Y%m%dT%H%M%S%6fZ");
         let path = self.path.join(format!("{MOVED_ASIDE_PREFIX}{at}"));
         fs::rename(&from, &path).and_then(|()| self.sync()).map_err(io_error(&from, "move"))?;
         if let Err(error) = self.delete_old_moved_aside() {
-            tracing::debug!(%error, "cannot delete an old moved-aside database");
+            tracing::debug!(%error, "deleting an old unusable state database failed");
         }
         Ok(MovedAside { path, reason })
     }
@@ -203,7 +203,7 @@ impl StateDir {
             .filter(|entry| entry.file_name().to_string_lossy().starts_with(MOVED_ASIDE_PREFIX))
             .map(|entry| entry.path())
             .collect();
-        // The names end with the time.
+        // The names end with the time, so the oldest files come first.
         files.sort();
         let old = files.len().saturating_sub(MAX_MOVED_ASIDE_FILES);
         files[..old].iter().try_for_each(fs::remove_file)
@@ -233,7 +233,7 @@ fn io_error(path: &Path, operation: &'static str) -> impl Fn(io::Error) -> OpenE
     move |error| OpenError::Io { path: path.to_owned(), operation, error }
 }
 
-/// Creates the directory and its parents with mode 0700, independent of the umask.
+/// Creates the directory with mode 0700, independent of the umask, and missing parents with mode 0700 minus the umask.
 fn create_directory(path: &Path) -> Result<(), OpenError> {
     if path.exists() {
         return Ok(());
@@ -255,7 +255,8 @@ fn open_existing(path: &Path) -> Result<Option<File>, OpenError> {
     }
 }
 
-/// Returns whether `path` is the open file `file`. A file that cannot be inspected counts as the same file.
+/// Returns whether `path` exists and is the open file `file`. A path that exists but cannot be inspected counts as the
+/// same file.
 fn is_same_file(path: &Path, file: &File) -> bool {
     match (fs::symlink_metadata(path), file.metadata()) {
         (Ok(path), Ok(file)) => permissions::is_same_inode(&path, &file),

@@ -25,7 +25,7 @@ use std::{
     time::Duration,
 };
 
-/// Time for queued writes when the last handle is dropped.
+/// Time limit for writing the queue when the last handle is dropped.
 const DROP_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Handle to the state store. Cheap to clone. Dropping the last handle writes the queue.
@@ -47,13 +47,12 @@ struct Handle {
 pub struct Opened {
     /// Handle to the store.
     pub state: State,
-    /// Unusable database that was moved aside, if there was one. The store has logged it.
+    /// Unusable database that was moved aside, if there was one. The store has already logged a warning.
     pub moved_aside: Option<MovedAside>,
 }
 
 impl State {
-    /// Opens the store in `directory`, or creates it. Reads and checks the whole database, which may take
-    /// a moment.
+    /// Opens the store in `directory`, or creates it. Blocks the calling thread while the database is checked.
     ///
     /// # Errors
     ///
@@ -77,8 +76,8 @@ impl State {
     }
 
     /// Queues a revision of a source. Calls `completion` when the record is written, cannot be written, or
-    /// is replaced. The writer thread usually calls it, for each source in the order of the calls, so it
-    /// must not block.
+    /// is replaced. Usually the writer thread calls `completion`, so the callback must not block. The
+    /// completions of a source are called in the order in which its records were queued.
     pub fn record(
         &self,
         source: &SourceName,
@@ -88,7 +87,8 @@ impl State {
         self.handle.queue.record(source, record, Box::new(completion));
     }
 
-    /// Stores whether the current value is pinned, and the revision it was rolled back to.
+    /// Stores the pin of a source: the revision that the source was rolled back to, or `None` if its value is not
+    /// pinned.
     pub fn pin(&self, source: &SourceName, to: Option<Revision>) {
         self.handle.queue.update(source, |writes| writes.pinned = Some(to));
     }
@@ -112,9 +112,9 @@ impl State {
         self.handle.queue.update(source, |writes| writes.rejected = Some(rejected));
     }
 
-    /// Sets the configured sources, each with whether its values are secret. Deletes sources that were
-    /// removed from the configuration long ago ([`Retention::keep_removed`]), and stored values of sources
-    /// that have become secret.
+    /// Sets the configured sources. The flag of a source is set if its values are secret. Deletes removed
+    /// sources beyond [`Retention::keep_removed`] and [`Retention::max_removed`], and the stored values of
+    /// sources that have become secret.
     pub fn set_configured(&self, sources: impl IntoIterator<Item = (SourceName, bool)>) {
         self.handle.queue.set_configured(sources.into_iter().collect());
     }
@@ -124,7 +124,7 @@ impl State {
         self.handle.queue.forget(source, Box::new(completion));
     }
 
-    /// Returns the state that a source restarts from, or `None` for an unknown source.
+    /// Returns the stored state with which a source starts, or `None` for an unknown source.
     ///
     /// # Errors
     ///
@@ -223,7 +223,7 @@ impl State {
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        // A closed queue has been waited for.
+        // If the queue is closed, `close` has already waited for the writes.
         if !self.queue.is_closing()
             && let Err(reason) = self.queue.close(DROP_TIMEOUT)
         {

@@ -1,10 +1,11 @@
 //! Unstored revisions: the last revision of each source that was published although it could not be stored.
 //!
-//! Revisions never decrease, also if the host is killed while the disk is full. The database cannot take a new
-//! revision then, but a file whose blocks are allocated can be overwritten in place. The file has two copies, which
-//! are written in turn, so that a crash during a write leaves the other one. A copy is its sequence number and
-//! the length of its content (8 bytes each, little endian), the SHA-256 digest of both and of the content, and
-//! the content: a JSON object from source names to revisions.
+//! Revisions must not decrease after a restart, even if the host is killed while the disk is full. The database cannot
+//! store a new revision on a full disk, but a file whose blocks are allocated can be overwritten in place. The file
+//! contains two copies of the revisions. Each write overwrites the older copy, so a crash during a write leaves the
+//! newer copy undamaged. A copy consists of its sequence number and the length of its content (8 bytes each, little
+//! endian), the SHA-256 digest of these two numbers and the content, and the content: a JSON object that maps source
+//! names to revisions.
 
 use crate::{error::OpenError, state_dir::StateDir};
 use reloader_util::digest::Digest;
@@ -14,11 +15,11 @@ use std::{
     io::{self, Read as _, Seek as _, SeekFrom, Write as _},
 };
 
-/// File in the state directory.
+/// Name of the file in the state directory.
 const FILE_NAME: &str = "unstored-revisions";
-/// Size of the sequence number, of the length, and of the digest, in bytes.
+/// Size of the header of a copy, in bytes: sequence number, length of the content, and digest.
 const HEADER_BYTES: usize = 48;
-/// Minimum size of a copy, in bytes.
+/// Minimum space in the file for a copy, in bytes.
 const MIN_COPY_BYTES: u64 = 4096;
 
 /// Last unstored revision of each source, in memory and in the file.
@@ -26,7 +27,7 @@ const MIN_COPY_BYTES: u64 = 4096;
 pub(crate) struct UnstoredRevisions {
     /// File; `None` if it could not be created.
     file: Option<File>,
-    /// Size of each copy in the file, in bytes.
+    /// Space in the file for each copy, in bytes.
     copy_bytes: u64,
     /// Sequence number of the newest copy.
     sequence: u64,
@@ -34,7 +35,7 @@ pub(crate) struct UnstoredRevisions {
 }
 
 impl UnstoredRevisions {
-    /// Reads the file, or creates it. Without space for it, revisions are kept in memory only.
+    /// Reads the file, or creates it. If the file cannot be created, the revisions are kept in memory only.
     pub(crate) fn open(directory: &StateDir) -> Result<Self, OpenError> {
         let mut opened = Self::default();
         if let Some(file) = directory.open_file(FILE_NAME)? {
@@ -49,7 +50,7 @@ impl UnstoredRevisions {
         &self.revisions
     }
 
-    /// Adds the revisions of a removed file, without writing them.
+    /// Adds the revisions that a removed file contained, in memory only.
     pub(crate) fn keep(&mut self, removed: Self) {
         for (name, revision) in removed.revisions {
             let last = self.revisions.entry(name).or_default();
@@ -57,8 +58,8 @@ impl UnstoredRevisions {
         }
     }
 
-    /// Allocates the file for the sources `names`, if it is missing or too small. A failure is reported by
-    /// [`raise`](Self::raise) when the space is needed.
+    /// Allocates the file, if it is missing or too small for a revision of each source in `names`. A failure is only
+    /// logged: [`raise`](Self::raise) returns an error when the space is needed.
     pub(crate) fn ensure_space<'a>(
         &mut self,
         directory: &StateDir,
@@ -117,7 +118,7 @@ impl UnstoredRevisions {
         if is_changed { self.write() } else { Ok(()) }
     }
 
-    /// Records that all revisions are stored.
+    /// Removes all revisions, after the database has stored them.
     pub(crate) fn clear(&mut self) -> io::Result<()> {
         if self.revisions.is_empty() {
             return Ok(());
@@ -129,10 +130,10 @@ impl UnstoredRevisions {
     fn write(&mut self) -> io::Result<()> {
         let sequence = self.sequence + 1;
         let copy = encode(sequence, &self.revisions)?;
-        let missing = || io::Error::other("the file could not be allocated before");
+        let missing = || io::Error::other("file `unstored-revisions` could not be created earlier");
         let file = self.file.as_mut().ok_or_else(missing)?;
         if copy.len() as u64 > self.copy_bytes {
-            return Err(io::Error::other("the file is too small for all sources"));
+            return Err(io::Error::other("file `unstored-revisions` is too small for all sources"));
         }
         write_copy(file, self.copy_bytes, sequence, &copy)?;
         self.sequence = sequence;
@@ -140,7 +141,7 @@ impl UnstoredRevisions {
     }
 }
 
-/// Writes a copy durably over the older one.
+/// Overwrites the older copy durably.
 fn write_copy(file: &mut File, copy_bytes: u64, sequence: u64, copy: &[u8]) -> io::Result<()> {
     file.seek(SeekFrom::Start(sequence % 2 * copy_bytes))?;
     file.write_all(copy)?;

@@ -19,9 +19,9 @@ use std::{
 
 /// Size of all queued values above which each source may queue only one record, in bytes.
 const MAX_QUEUED_BYTES: usize = 64 << 20;
-/// Time for the last retry when the queue is closed while writes fail.
+/// Time limit of the last retry when the queue is closed while writes fail.
 const FAILING_CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
-/// Reason of an operation that comes after closing.
+/// Error of an operation that is called after closing.
 pub(crate) const CLOSED: &str = "store is closed";
 
 /// Queue of writes, shared by all handles and the writer thread.
@@ -30,7 +30,7 @@ pub(crate) struct WriteQueue {
     state: Mutex<QueueState>,
     /// Wakes the writer thread for new writes and for closing.
     wake: Condvar,
-    /// Signals the end of the writer thread.
+    /// Signals each failed write and the end of the writer thread to the callers of `close`.
     ended: Condvar,
     writer: OnceLock<ThreadId>,
 }
@@ -52,7 +52,7 @@ struct QueueState {
 pub(crate) enum Next {
     /// Write a batch.
     Write(WriteBatch),
-    /// The time to wake up has come.
+    /// Do periodic work: no batch was queued until `wake_at`.
     Wake,
     /// End: the queue is closed and empty.
     End,
@@ -108,7 +108,7 @@ impl WriteQueue {
         }
     }
 
-    /// Queues the set of configured sources, each with whether its values are secret.
+    /// Queues the set of configured sources. The flag of a source is set if its values are secret.
     pub(crate) fn set_configured(&self, configured: BTreeMap<SourceName, bool>) {
         self.state.lock().pending.configured = Some(configured);
         self.wake.notify_one();
@@ -125,7 +125,7 @@ impl WriteQueue {
         state.is_closing = true;
         self.wake.notify_one();
         if self.writer.get() == Some(&thread::current().id()) {
-            // A completion held the last handle. The writer thread cannot wait for itself.
+            // The writer thread cannot wait for itself. It has dropped the last handle, which a completion held.
             return Ok(());
         }
         let start = Instant::now();
@@ -135,7 +135,7 @@ impl WriteQueue {
             let left = timeout.saturating_sub(start.elapsed());
             if left.is_zero() {
                 let unwritten = match state.unwritten.as_str() {
-                    "" => format!("{}, and what is being written", state.pending.describe()),
+                    "" => format!("{}, and the writes in progress", state.pending.describe()),
                     unwritten => unwritten.to_owned(),
                 };
                 let reason = state.health.failing.as_ref().map(|failing| &failing.reason);
@@ -196,12 +196,12 @@ impl WriteQueue {
         health.failures += 1;
         let since = health.failing.take().map(|failing| failing.since);
         health.failing = Some(WriteFailure { reason, since: since.unwrap_or(now) });
-        // A caller of `close` waits less while writes fail.
+        // While writes fail, `close` waits for a shorter time.
         self.ended.notify_all();
         since.is_none()
     }
 
-    /// Records which changes could not be written, for the message on closing.
+    /// Records which changes could not be written, for the error message of [`close`](Self::close).
     pub(crate) fn report_unwritten(&self, description: String) {
         self.state.lock().unwritten = description;
     }

@@ -1,7 +1,7 @@
 //! Writer thread: writes queued changes with group commit, then calls the completions.
 //!
-//! While the disk fails, the newest writes of each source are kept for the next retry, and readers use a view: the
-//! last stored state, with the unwritten changes in memory.
+//! While writes fail, the newest writes of each source are kept for the next retry. Readers use a view meanwhile: the
+//! last stored state with the unwritten changes, which the view keeps in memory.
 
 use crate::{
     apply_writes::{RecordSelection, Tables},
@@ -35,21 +35,21 @@ const MAX_RETRY_INTERVAL: Duration = Duration::from_secs(30);
 const FILE_CHECK_INTERVAL: Duration = Duration::from_secs(5);
 /// Maximum size of the unwritten changes that readers can see, in bytes.
 const MAX_VIEW_BYTES: u64 = 64 << 20;
-/// Reason of a write that went to a removed file.
+/// Reason for the failure of a write to files that were removed.
 const REMOVED: &str = "state directory, lock file or database removed while the host was running";
 
 /// Writer thread, before it is started.
 pub(crate) struct Writer {
     queue: Arc<WriteQueue>,
     database: SharedDatabase,
-    /// Database file that was opened last.
+    /// Database file that was opened last. It stays readable after its removal from the directory.
     file: Option<File>,
     directory: StateDir,
     retention: Retention,
     /// Writes of failed transactions, merged.
     unwritten: WriteBatch,
     unstored_revisions: UnstoredRevisions,
-    /// Failure of the last transaction.
+    /// Failure of the last transaction; `None` if the transaction succeeded.
     failure: Option<Failure>,
 }
 
@@ -61,7 +61,8 @@ struct Failure {
 }
 
 impl Writer {
-    /// Opens the database. If the disk is full, opens a view of it, and writes when there is space.
+    /// Opens the database. If the disk is full, opens a view of the database; the writer thread then retries the writes
+    /// until there is space.
     pub(crate) fn open(
         queue: Arc<WriteQueue>,
         directory: StateDir,
@@ -144,7 +145,7 @@ impl Writer {
         self.queue.report_end(result);
     }
 
-    /// Writes a batch together with earlier failed writes. Before the next retry is due, only adds it to
+    /// Writes a batch together with earlier failed writes. Before the next retry is due, only adds the batch to
     /// the failed writes.
     fn save(&mut self, batch: WriteBatch) -> Saved {
         match &self.failure {
@@ -191,8 +192,8 @@ impl Writer {
         Saved::Durable
     }
 
-    /// Writes all unwritten changes to the database. After a failed write, opens the database again: redb
-    /// requires it.
+    /// Writes all unwritten changes to the database. After a failed write, opens the database again, since redb
+    /// rejects further writes to an open database after an I/O error.
     fn write(&mut self) -> Result<(), String> {
         if self.failure.is_none() {
             let database = self.database.read();
@@ -204,12 +205,14 @@ impl Writer {
         if written.is_ok() || !self.unwritten.has_history() {
             return written;
         }
-        // There may be enough space for less. The failed transaction may have changed the file below the view.
+        // There may be enough space for the newest record of each source. The view is opened again, since the failed
+        // transaction may have changed the file, and a second one could overwrite pages that the old view reads.
         self.open_view();
         self.write_to_file(RecordSelection::Newest)
     }
 
-    /// Opens the database beside the view, and replaces the view after the write.
+    /// Opens the database while readers use the view, writes all unwritten changes, and then replaces the view by the
+    /// database.
     fn write_to_file(&mut self, selection: RecordSelection) -> Result<(), String> {
         let (database, _) = Database::open(&self.directory, Compaction::Never)
             .map_err(|error| sanitize(&error.to_string()))?;
@@ -219,7 +222,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Restores what was removed from the state directory.
+    /// Creates removed files of the state directory again.
     fn restore_files(&mut self) -> Result<(), String> {
         if self.are_files_in_place() {
             return Ok(());
@@ -258,13 +261,14 @@ impl Writer {
         self.directory.is_in_place(self.file.as_ref())
     }
 
-    /// Writes the state again after its files were removed. Without this, writes would go to a removed file.
+    /// Writes the state to new files after files were removed from the state directory. Later writes would otherwise go
+    /// to a removed file and be lost.
     fn restore_removed_files(&mut self) -> Saved {
         self.enter_failure(REMOVED.into());
         self.attempt_after_removal()
     }
 
-    /// Retries once, immediately. A further removal is left to the next retry.
+    /// Retries the write once, immediately. If files are removed again meanwhile, the next retry restores them.
     fn attempt_after_removal(&mut self) -> Saved {
         match self.write() {
             Ok(()) if self.are_files_in_place() => self.complete_write(),
@@ -284,7 +288,7 @@ impl Writer {
         Saved::NotDurable(reason)
     }
 
-    /// Adds a batch to the failed writes, and shows it to readers.
+    /// Adds a batch to the failed writes, and applies it to the view of the readers.
     fn keep_unwritten(&mut self, batch: WriteBatch) {
         let is_shown = self.database.read().as_ref().is_some_and(|view| {
             view.view_bytes() + batch.bytes() as u64 <= MAX_VIEW_BYTES
@@ -303,20 +307,20 @@ impl Writer {
     fn open_view(&self) {
         let view = Database::open_view(self.file.as_ref()).map_err(|error| error.to_string());
         let view = view.and_then(|view| {
-            // With a larger amount, readers see the stored state only.
+            // If the unwritten changes are larger, readers see the stored state only.
             if self.unwritten.bytes() as u64 <= MAX_VIEW_BYTES / 2 {
                 self.apply(&view, &self.unwritten, RecordSelection::All)?;
             }
             Ok(view)
         });
         if let Err(error) = &view {
-            tracing::debug!(%error, "state not readable while writes fail");
+            tracing::debug!(%error, "opening the read-only view of the state database failed");
         }
         *self.database.write() = view.ok();
     }
 
-    /// Records the revisions that are about to be published without being stored. They are not used again
-    /// after a crash.
+    /// Records the revisions that are about to be published without being stored, so that they are not used
+    /// again after a crash.
     fn record_unstored_revisions(&mut self) {
         let revisions = self
             .unwritten
@@ -344,7 +348,11 @@ impl Writer {
             let stored = stored.and_then(Result::ok).flatten();
             if stored.is_none_or(|stored| stored.get() < *revision) {
                 let lost = Revision::from(*revision);
-                tracing::warn!(source = %name, revision = %lost, "revision lost, it could not be stored");
+                tracing::warn!(
+                    source = %name,
+                    revision = %lost,
+                    "published revision was not stored, its value is lost"
+                );
                 let writes = SourceWrites { lost: Some(lost), ..SourceWrites::default() };
                 batch.sources.insert(name, writes);
             }
@@ -368,7 +376,7 @@ impl Writer {
 
     fn clear_unstored_revisions(&mut self) {
         if let Err(error) = self.unstored_revisions.clear() {
-            // They are not above the stored revisions, so that they have no effect.
+            // The recorded revisions are not above the stored ones, so they have no effect after a restart.
             tracing::debug!(%error, "file `unstored-revisions` not emptied");
         }
     }
@@ -390,7 +398,7 @@ impl Writer {
                 path = %path.display(),
                 error = %reason,
                 ?retry_in,
-                "state write failed, publishing values that a crash would lose"
+                "state write failed, published values are not durable"
             );
         } else {
             tracing::debug!(error = %reason, ?retry_in, "state write retry failed");
@@ -400,7 +408,7 @@ impl Writer {
     }
 }
 
-/// Calls a completion. A panic in it does not affect the others.
+/// Calls a completion. A panic in the completion does not affect other completions.
 fn complete(completion: Completion, saved: &Saved) {
     if panics::catch(|| completion(saved.clone())).is_err() {
         tracing::error!("callback of a state write panicked");

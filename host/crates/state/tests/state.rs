@@ -1,4 +1,4 @@
-//! State store in a real file: what it keeps and deletes, access control, killed hosts, full disks and damaged
+//! State store with real files: stored and deleted state, access control, killed hosts, full disks, damaged and removed
 //! files.
 #![allow(clippy::unwrap_used, reason = "a failed setup step fails the test")]
 

@@ -1,4 +1,4 @@
-//! Code that is generic over the traits of the API, with exactly their bounds.
+//! Generic code over the traits of the API, with exactly the bounds that `hot_reload` requires.
 
 use super::hot_reload::{
     RealtimeWatch, RealtimeWatchHandle, Reload, ReloadResult, ReloaderConfig, ReloaderError,

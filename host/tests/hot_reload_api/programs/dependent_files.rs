@@ -70,7 +70,7 @@ async fn change_of_dependent_file_is_received() {
     let text = |document: &Document| {
         document.parts.iter().map(|(_, text)| text.as_str()).collect::<String>()
     };
-    // `hot_reload` may open its watch after a change and miss it. Therefore the change is repeated.
+    // `hot_reload` misses a change that happens before it opens its watch. Therefore the change is repeated.
     let mut change = async |file: &str, content: &str, expected: &str| {
         while rx.get().as_ref().map(text).as_deref() != Some(expected) {
             std::fs::write(root.join(file), content).unwrap();

@@ -1,4 +1,4 @@
-//! Server that polls its configuration, and selects over its work and the changes.
+//! Server that polls its configuration. Its main loop is a `select!` over a timer and the changes.
 
 use super::hot_reload::*;
 use async_trait::async_trait;

@@ -13,10 +13,10 @@ use tokio::sync::mpsc;
 
 type Sender = mpsc::Sender<WatchEvent<u64>>;
 
-/// Behaviour of the source, and the calls to it.
+/// Behaviour of the test source, and counters of the calls to it.
 #[derive(Default)]
 pub struct State {
-    /// Result of a load; `None` is no value.
+    /// Value that a load returns; `None` if the source has no value.
     loaded: Mutex<Option<u64>>,
     is_broken: Mutex<bool>,
     loads: AtomicUsize,
@@ -115,7 +115,7 @@ async fn first_value_is_loaded_and_others_are_pushed() {
         for value in 1..=50 {
             tx.send(WatchEvent::Changed(value)).await.unwrap();
         }
-        // The unchanged loaded value does not replace a pushed one.
+        // Loads still return 0. They must not replace a pushed value.
         wait_for(&mut rx, Some(50)).await;
         assert_eq!(rx.get(), Some(50));
         task.abort();

@@ -1,6 +1,6 @@
 //! Catalogue of the attacks that the guest can perform.
 
-/// Attack.
+/// Attack that the guest performs.
 #[guest_sdk::settings]
 #[derive(Debug, Clone, Copy)]
 pub enum Attack {
@@ -36,7 +36,7 @@ pub enum Attack {
     /// Reads a denied file, then sleeps without end.
     DenialThenSilence,
 
-    // Time.
+    // CPU time and call timeouts.
     /// Infinite loop.
     InfiniteLoop,
     /// Infinite sleep.

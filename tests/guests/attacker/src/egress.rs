@@ -38,8 +38,8 @@ pub(crate) fn datagram(to: &str) -> Result<Vec<u8>, Failure> {
     Ok(b"sent".to_vec())
 }
 
-/// Resolves a name. Calls the import itself, because the standard library does not resolve names
-/// that are IP addresses.
+/// Resolves a name. Calls the WASI import directly, because the standard library does not pass IP
+/// addresses to the resolver.
 pub(crate) fn look_up(name: &str) -> Vec<u8> {
     let network = instance_network();
     let answer = match ip_name_lookup::resolve_addresses(&network, name) {

@@ -32,7 +32,8 @@ pub(crate) fn oversized() -> Vec<u8> {
     b"done".to_vec()
 }
 
-/// Logs an event with 1,000 fields. Calls the import itself, because the SDK limits the number.
+/// Logs an event with 1,000 fields. Calls the import of the host directly, because the SDK limits the
+/// number of fields.
 pub(crate) fn many_fields() -> Vec<u8> {
     use guest_sdk::guest::bindings::source::reloader::plugin::log;
     let field = log::Field { name: "name".into(), value: text(10_000) };

@@ -1,4 +1,4 @@
-//! The plugin, which performs the attack of its settings in one of its calls.
+//! Plugin that performs one attack in one of its calls. Its settings name the attack and the call.
 
 use crate::{
     attack::Attack,

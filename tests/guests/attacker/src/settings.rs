@@ -8,7 +8,7 @@ use crate::attack::Attack;
 pub struct Settings {
     /// Attack to perform.
     pub attack: Attack,
-    /// Call that performs it.
+    /// Call that performs the attack.
     #[setting(default = "reload")]
     pub when: Call,
     /// Target of the attack, such as an address or a path.

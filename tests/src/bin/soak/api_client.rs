@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-/// Opens a connection and sends a GET request. The response has not been read.
+/// Opens a connection and sends a GET request. The caller reads the response.
 ///
 /// # Errors
 ///

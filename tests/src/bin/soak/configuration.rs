@@ -12,20 +12,20 @@ use std::{
     sync::Arc,
 };
 
-/// Sources of the group, with a sink that renders their values.
+/// Sources of the configured group. A template sink of the group renders their values.
 pub(crate) const GROUP: [&str; 3] = ["file-0", "symlink-0", "url-0"];
-/// File that the group's template is rendered to.
+/// File into which the template sink of the group renders.
 pub(crate) const GROUP_FILE: &str = "out/group";
-/// Sources that `[command]` collects in [`CONSUMER_FILE`] at each signal.
+/// Sources whose delivered files the `[command]` concatenates into [`CONSUMER_FILE`] at each SIGHUP.
 pub(crate) const CONSUMED: [&str; 2] = ["file-0", "file-1"];
 pub(crate) const CONSUMER_FILE: &str = "consumer.seen";
-/// File to which the program that a signal sink signals copies the value.
+/// File into which the receiver of the signal sink's SIGUSR1 copies the delivered value.
 pub(crate) const SIGNALLED_FILE: &str = "signalled.seen";
 
-/// Source of which only the revision numbers are stored.
+/// Source with `store = false`: the state store contains its revision number, but no value.
 const UNSTORED: &str = "file-11";
 
-/// Returns the sources of the first configuration. They stay until the end.
+/// Returns the sources of the first configuration. The test never removes them.
 pub(crate) fn initial_sources(redis: bool) -> Vec<Arc<Source>> {
     let mut sources = vec![
         Source::new(PROBE, Kind::File, MoreSink::None),
@@ -124,7 +124,8 @@ fn add_source(config: &mut String, source: &Source, server: &ValueServer, redis_
     let _ = write!(config, "[[source.sink]]\n{sink}");
 }
 
-/// Writes the scripts, the schema and the first component of the replaced plugin.
+/// Creates the directories, and writes the scripts, the JSON Schema and the first version of `file.wasm`, the
+/// plugin that the test replaces.
 pub(crate) fn write_files(t: &TestHost) {
     for directory in ["in", "out", "exec", "state", "hung"] {
         fs::create_dir(t.path(directory)).expect("the directory is writable");
@@ -161,7 +162,8 @@ pub(crate) fn start_signalled(t: &TestHost) -> Child {
     command.spawn().expect("a shell is installed")
 }
 
-/// Returns a variant of the bundled plugin `file` that has another digest and works alike.
+/// Returns the bundled plugin `file` with a custom section, so that each variant has another digest and the same
+/// behaviour.
 pub(crate) fn file_plugin(variant: u8) -> Vec<u8> {
     let file = reloader_host::plugin::bundled().find(|plugin| plugin.name == "file");
     let file = file.expect("the plugin `file` is bundled").component.to_vec();

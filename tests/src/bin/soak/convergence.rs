@@ -1,4 +1,4 @@
-//! Comparison of what the sinks contain with the present values of the sources.
+//! Comparison of the content of the sinks with the present values of the sources.
 
 use crate::{
     configuration::{CONSUMED, CONSUMER_FILE, GROUP, GROUP_FILE, SIGNALLED_FILE},

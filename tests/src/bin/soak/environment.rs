@@ -114,7 +114,7 @@ impl Environment {
     ///
     /// # Errors
     ///
-    /// If the host does not answer in time, or not with status 200.
+    /// If the host does not answer in time, or answers with another status than 200.
     pub(crate) fn get(&self, path: &str, timeout: Duration) -> Result<String, String> {
         let address = self.api().ok_or("the API does not listen")?;
         match api_client::get(address, path, timeout) {
@@ -124,7 +124,7 @@ impl Environment {
         }
     }
 
-    /// Stops the servers, and keeps the directory.
+    /// Stops the Redis server, unmounts the state disk, and returns the directory, which is not deleted.
     pub(crate) fn keep(self) -> PathBuf {
         drop(self.state_disk);
         self.t.keep()
@@ -143,7 +143,7 @@ impl Environment {
         lock(&self.violations).clone()
     }
 
-    /// Waits until a condition is true. Returns the time that it took.
+    /// Waits until a condition is true. Returns the waiting time.
     ///
     /// # Errors
     ///
@@ -171,10 +171,13 @@ impl Environment {
     ///
     /// # Errors
     ///
-    /// If it is not delivered within `timeout`.
+    /// If the value is not delivered within `timeout`.
     pub(crate) fn probe(&self, timeout: Duration) -> Result<Duration, String> {
         let sources = self.sources();
-        let probe = sources.iter().find(|source| source.name == PROBE).expect("it stays");
+        let probe = sources
+            .iter()
+            .find(|source| source.name == PROBE)
+            .expect("the source is never removed");
         let value = self.stores().replace_file(probe);
         let out = self.t.path(&format!("out/{PROBE}"));
         let delivered = || fs::read_to_string(&out).is_ok_and(|content| content == value);

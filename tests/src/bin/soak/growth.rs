@@ -1,19 +1,20 @@
-//! Growth of memory, threads and open files: medians of the first and the last quarter of a time.
+//! Growth of memory, threads and open files: compares the medians of the first and the last quarter of the samples.
 
 use crate::monitor::Sample;
 use serde_json::{Value, json};
 
-/// Memory that may be added without being a leak: the cache of the state store, buffers of large values, and
-/// fragments of the allocator. A run of one hour detects a leak of 25 KiB per second.
+/// Growth of memory that does not count as a leak: the cache of the state store, buffers of large values, and
+/// fragmentation of the allocator. A run of one hour detects a leak of 25 KiB per second.
 const ALLOWED_MEMORY_KIB: u64 = 32 << 10;
-/// Share of the first median that may be added, as a divisor.
+/// Growth that is always allowed: the first median divided by this number.
 const ALLOWED_SHARE: u64 = 10;
-/// Threads that may be added: the pools for file accesses, sinks and plugins grow with the load, up to a bound.
+/// Allowed growth of the number of threads: the pools for file accesses, sinks and plugins grow with the load, up
+/// to a bound.
 const ALLOWED_THREADS: u64 = 24;
-/// Open files that may be added: connections to servers and of clients.
+/// Allowed growth of the number of open files: connections to servers and from clients.
 const ALLOWED_OPEN_FILES: u64 = 12;
 
-/// Medians of one resource.
+/// Medians of one resource in the first and in the last quarter of the samples.
 #[derive(Debug)]
 pub(crate) struct Growth {
     pub(crate) resource: &'static str,

@@ -45,7 +45,7 @@ impl Host {
     }
 
     pub(crate) fn signal(&self, signal: Signal) {
-        // A process that has exited is reported by `exit_status`.
+        // An error means that the process has exited. `exit_status` reports that.
         let _ = kill_process(Pid::from_child(&self.child), signal);
     }
 
@@ -58,7 +58,7 @@ impl Host {
     ///
     /// # Errors
     ///
-    /// If the process does not exit in time, or not with status 0.
+    /// If the process does not exit in time, or exits with another status than 0.
     pub(crate) fn stop(mut self) -> Result<Duration, String> {
         let start = Instant::now();
         self.signal(Signal::TERM);
@@ -81,7 +81,7 @@ impl Host {
         }
     }
 
-    /// Kills the process, and the `[command]` that it leaves behind.
+    /// Kills the process, and its `[command]`, which survives the SIGKILL of the host.
     pub(crate) fn kill(mut self, directory: &Path) {
         self.end();
         let pid = fs::read_to_string(directory.join("consumer.pid")).unwrap_or_default();

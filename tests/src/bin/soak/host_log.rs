@@ -10,7 +10,8 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-/// Maximum number of different phrases that are counted. The text of failed assertions could be unbounded.
+/// Maximum number of different phrases that are counted. Lines that are not log events, such as panic messages,
+/// count as phrases of their own.
 const MAX_PHRASES: usize = 1_000;
 
 /// Level and phrase of an event.
@@ -52,7 +53,7 @@ impl HostLog {
     fn add(&self, line: &str) {
         let event: Value = serde_json::from_str(line).unwrap_or_default();
         let text = |field: &str| event[field].as_str().map(str::to_owned);
-        // Not a log event: a panic, or the text of another program.
+        // A line without a level is not a log event, but a panic message or the output of another program.
         let level = text("level").unwrap_or_else(|| "TEXT".into());
         let phrase = text("message").unwrap_or_else(|| line.trim_end().into());
         let mut state = self.state();
@@ -72,7 +73,7 @@ impl HostLog {
         }
     }
 
-    /// Returns the number of each event so far.
+    /// Returns the number of occurrences of each event so far.
     pub(crate) fn counts(&self) -> BTreeMap<Event, u64> {
         self.state().counts.clone()
     }
@@ -83,7 +84,7 @@ impl HostLog {
         state.counts.iter().filter(|((_, is), _)| is.starts_with(phrase)).map(|(_, n)| n).sum()
     }
 
-    /// Returns the number of events so far.
+    /// Returns the number of counted lines so far.
     pub(crate) fn lines(&self) -> u64 {
         self.state().counts.values().sum()
     }
@@ -98,7 +99,7 @@ impl HostLog {
         self.state().state_outage
     }
 
-    /// Forgets the address and the outage of the previous process.
+    /// Resets the address of the API and the state outage, which belong to the previous process.
     pub(crate) fn forget_process(&self) {
         let mut state = self.state();
         (state.api, state.state_outage) = (None, false);

@@ -1,7 +1,7 @@
 //! Soak test: runs the host for a long time with sources and sinks of all kinds, changes their values, injects faults
-//! that are drawn from a seed, and checks that no change is lost, no revision falls, and no resource grows.
+//! that a seeded random generator chooses, and checks that no change is lost, no revision falls, and no resource grows.
 //!
-//! `cargo xtask soak` builds and starts it with two arguments, the duration in seconds and the seed.
+//! `cargo xtask soak` builds and starts this program with two arguments, the duration in seconds and the seed.
 #![allow(clippy::print_stdout, reason = "a command line program")]
 
 mod api_client;

@@ -31,7 +31,7 @@ pub(crate) struct Sample {
 /// Monitor of the running host.
 #[derive(Default)]
 pub(crate) struct Monitor {
-    /// Set while a fault is injected. Such times are not sampled.
+    /// `true` while a fault is injected. The monitor takes no samples in that time.
     pub(crate) fault: AtomicBool,
     samples: Mutex<Vec<Sample>>,
     revisions: Mutex<Revisions>,
@@ -65,7 +65,7 @@ impl Monitor {
             let process = environment.host_id();
             if !self.fault.load(Ordering::Relaxed)
                 && let Some(sample) = process.and_then(sample)
-                // The fault began, or the process changed, while the sample was taken.
+                // A sample is discarded if a fault began while it was taken.
                 && !self.fault.load(Ordering::Relaxed)
             {
                 self.samples.lock().unwrap_or_else(PoisonError::into_inner).push(sample);

@@ -5,7 +5,7 @@ use crate::{faults::Fault, growth::Growth, host_log::Event};
 use serde_json::{Map, Value, json};
 use std::{collections::BTreeMap, time::Duration};
 
-/// Maximum number of events of the log in the report.
+/// Maximum number of different log events in the report.
 const MAX_SHOWN_EVENTS: usize = 40;
 
 /// Outcomes of one kind of fault.

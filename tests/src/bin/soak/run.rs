@@ -1,4 +1,5 @@
-//! Phases of the soak test: start, faults with restarts, faults in one process, convergence, and rest.
+//! Phases of the soak test: start, faults with restarts of the host, faults in one host process, convergence, and
+//! rest, in which no value changes.
 
 use crate::{
     configuration,
@@ -22,21 +23,21 @@ use std::{
 
 /// Timeout for the first delivery of all values.
 const START_TIMEOUT: Duration = Duration::from_secs(60);
-/// Timeout for the delivery of the last values after the last fault. It includes the longest backoffs.
+/// Timeout for the delivery of the last values after the last fault. The longest backoffs are shorter.
 const CONVERGENCE_TIMEOUT: Duration = Duration::from_secs(120);
 /// Timeout for the delivery of a new value after a fault.
 const RECOVERY_TIMEOUT: Duration = Duration::from_secs(60);
-/// Pauses between two changes of the load.
+/// Shortest and longest pause between two changes of random sources.
 const LOAD_PAUSE: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(45));
-/// Bounds of the duration of rest.
+/// Shortest and longest duration of the rest phase.
 const REST: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(300));
-/// Bounds of the longest duration of a fault.
+/// Bounds of the maximum duration of a fault, which depends on the duration of the run.
 const LONGEST_FAULT: (Duration, Duration) = (Duration::from_millis(1_500), Duration::from_secs(15));
-/// Time without log lines after which rest begins.
+/// Time without log lines after which the rest phase begins.
 const QUIET_TIME: Duration = Duration::from_secs(2);
-/// Timeout for the wait until the log is quiet.
+/// Timeout for the wait for [`QUIET_TIME`] without log lines.
 const QUIET_TIMEOUT: Duration = Duration::from_secs(30);
-/// Maximum number of log lines in an hour without changes.
+/// Maximum number of log lines per hour in the rest phase.
 const MAX_LINES_PER_HOUR_AT_REST: f64 = 100.0;
 
 /// Settings of one run.
@@ -56,7 +57,7 @@ struct Shared<'a> {
     done: AtomicBool,
 }
 
-/// Runs the soak test. The environment is created by the caller, which decides whether its directory is kept.
+/// Runs the soak test. The caller creates the environment, and decides whether to keep its directory.
 pub(crate) fn run(environment: &Environment, settings: Settings, rng: &mut Rng) -> Report {
     let mut signalled = configuration::start_signalled(&environment.t);
     environment.start_host();
@@ -101,7 +102,7 @@ pub(crate) fn run(environment: &Environment, settings: Settings, rng: &mut Rng) 
 }
 
 impl Shared<'_> {
-    /// Changes random sources until the load ends.
+    /// Changes random sources until `load_done` is set, then gives each source a valid value.
     fn load(&self, rng: &mut Rng) {
         let stores = self.environment.stores();
         while !self.load_done.load(Ordering::Relaxed) {
@@ -159,8 +160,8 @@ impl Shared<'_> {
         }
     }
 
-    /// Injects faults until `end`, from each kind in turn. Each fault of a kind occurs once before any of them occurs
-    /// again.
+    /// Injects faults until `end`, in turn one of each list in `kinds`. The order within a list is random. A fault is
+    /// repeated only after all faults of its list.
     fn inject_until(
         &self,
         end: Instant,
@@ -213,11 +214,12 @@ impl Shared<'_> {
         }
     }
 
-    /// Checks that memory, threads and open files do not grow in one process. Skips the first tenth of the time.
+    /// Checks that memory, threads and open files of one host process do not grow since `start`. Ignores the first
+    /// tenth of the time as warm-up.
     fn check_growth(&self, start: Instant) -> Vec<Growth> {
         let warm_up = start.elapsed() / 10;
         let mut samples = self.monitor.samples_since(start + warm_up);
-        // If the host has crashed, the last process counts.
+        // If the host has crashed, only the samples of the last process are compared.
         let process = samples.last().map(|sample| sample.process);
         samples.retain(|sample| Some(sample.process) == process);
         let growth = growth(&samples);
@@ -229,7 +231,7 @@ impl Shared<'_> {
         growth
     }
 
-    /// Waits until all sinks contain the present values.
+    /// Waits until all sinks contain the present values, and the last event of each source has arrived.
     fn check_convergence(&self) -> Option<Duration> {
         let environment = self.environment;
         let mut last = Vec::new();
@@ -248,7 +250,8 @@ impl Shared<'_> {
         converged.ok()
     }
 
-    /// Waits for the events that follow the last deliveries, at most [`QUIET_TIMEOUT`].
+    /// Waits until the host has logged nothing for [`QUIET_TIME`], at most [`QUIET_TIMEOUT`]. Some log events follow
+    /// the last deliveries.
     fn wait_for_quiet_log(&self) {
         let start = Instant::now();
         let mut lines = self.environment.log.lines();
@@ -262,7 +265,7 @@ impl Shared<'_> {
         }
     }
 
-    /// Checks that the host logs little and delivers nothing else while no value changes.
+    /// Checks that, while no value changes, the host logs little and the content of the sinks stays correct.
     fn check_rest(&self, rest: Duration) -> u64 {
         let environment = self.environment;
         let before = environment.log.lines();

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-/// Source whose changes prove that the host still works. The load does not change it.
+/// Source whose changes prove that the host still works. The random load does not change it.
 pub(crate) const PROBE: &str = "probe";
 
 /// Plugin and storage of a source.
@@ -20,9 +20,9 @@ pub(crate) enum Kind {
     File,
     /// File behind a symbolic link that is swapped.
     SymlinkedFile,
-    /// File that a component reads which is itself replaced during the test.
+    /// File that is read by a plugin whose component file is replaced during the test.
     ReplacedPlugin,
-    /// File whose values must match a JSON Schema; some do not.
+    /// File with a JSON Schema for its values. A third of the values do not match the schema.
     Validated,
     /// Key of the Redis server.
     Key,
@@ -36,7 +36,7 @@ pub(crate) enum Kind {
     HungFile,
 }
 
-/// Sink of a source in addition to its file.
+/// Sink of a source in addition to its file sink.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum MoreSink {
     None,
@@ -56,11 +56,11 @@ pub(crate) struct Source {
 pub(crate) struct Present {
     /// Path of the file, for kinds that have one.
     pub(crate) path: String,
-    /// Value that the sinks must contain: the last one that is valid.
+    /// Value that the sinks must contain: the last valid one.
     pub(crate) delivered: String,
     /// Number of changes so far.
     number: u64,
-    /// `true` if the source contains an invalid value.
+    /// `true` if the present value does not match the schema.
     invalid: bool,
 }
 
@@ -116,7 +116,7 @@ impl Stores<'_> {
                 fs::rename(new, self.t.path(&present.path)).expect("the directory is writable");
             }
             Kind::Key => {
-                // A fault that affects the server holds the lock.
+                // A fault that stops or kills the Redis server holds the lock.
                 let Some(redis) = self.redis.and_then(|redis| redis.try_lock().ok()) else {
                     return false;
                 };
@@ -161,8 +161,8 @@ impl Stores<'_> {
         value
     }
 
-    /// Lets a source read another file with a new value. Takes effect with the next configuration. Returns the path of
-    /// the previous file.
+    /// Lets a source read another file with a new value. The change takes effect when the configuration is written.
+    /// Returns the path of the previous file.
     pub(crate) fn move_file(&self, source: &Source) -> String {
         let mut present = source.present();
         present.number += 1;
@@ -180,8 +180,8 @@ impl Stores<'_> {
         }
     }
 
-    /// Gives each source with an invalid value a valid one: a valid value that preceded an invalid one may never
-    /// have been read.
+    /// Replaces each invalid value by a valid one. Otherwise the expected content of the sinks is unknown: the host may
+    /// not have read the last valid value before the invalid one replaced it.
     pub(crate) fn make_valid(&self, sources: &[Arc<Source>], rng: &mut Rng) {
         for source in sources.iter().filter(|source| source.kind == Kind::Validated) {
             while source.present().invalid {

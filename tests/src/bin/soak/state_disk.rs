@@ -23,7 +23,7 @@ impl StateDisk {
         match mount("soak-state", directory, "tmpfs", flags, options.as_c_str()) {
             Ok(()) => Some(Self(directory.into())),
             Err(error) => {
-                skip(&format!("no full disk: cannot mount a file system: {error}"));
+                skip(&format!("faults of a full disk: cannot mount a file system: {error}"));
                 None
             }
         }

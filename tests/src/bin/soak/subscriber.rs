@@ -12,9 +12,9 @@ use std::{
     time::Duration,
 };
 
-/// Timeout of each read, after which the end of the test is checked.
+/// Timeout of each read. After it, the client checks whether the test has ended.
 const READ_TIMEOUT: Duration = Duration::from_millis(500);
-/// Delay before a new connection.
+/// Delay before the client connects again.
 const RECONNECT_DELAY: Duration = Duration::from_millis(200);
 
 /// Client of the event stream.
@@ -49,11 +49,12 @@ impl Subscriber {
             match stream.read_until(b'\n', &mut line) {
                 Ok(0) => return,
                 Ok(_) => {}
-                // A part of the line may have been read.
+                // `line` may contain the beginning of a line. The next read appends the rest.
                 Err(error)
                     if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) =>
                 {
-                    // A process that was killed may not have closed the connection.
+                    // A new host process listens at another address. A killed process may not have closed this
+                    // connection.
                     if environment.api() != Some(address) {
                         return;
                     }

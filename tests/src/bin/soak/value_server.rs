@@ -19,7 +19,7 @@ const PING_INTERVAL: Duration = Duration::from_secs(5);
 /// Behaviour of the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Behaviour {
-    /// Answers.
+    /// Answers requests normally.
     Normal,
     /// Accepts connections and answers nothing.
     Stall,
@@ -157,7 +157,7 @@ fn respond(stream: &mut TcpStream, status: &str, headers: &str, body: &str) -> i
     stream.write_all(response.as_bytes())
 }
 
-/// Sends a value, or status 304 if the client knows it and it does not change within `wait`.
+/// Sends a value, or status 304 if the client already has this value and the value does not change within `wait`.
 fn send_value(
     shared: &Shared,
     stream: &mut TcpStream,

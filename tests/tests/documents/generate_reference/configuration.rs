@@ -39,13 +39,13 @@ pub(super) fn document(t: &TestHost) -> String {
 
 struct Document<'a> {
     definitions: &'a Value,
-    /// Path of the table whose section describes a definition.
+    /// For each definition of the schema: path of the table whose section describes the definition.
     written: BTreeMap<String, String>,
     limits: String,
     text: String,
 }
 
-/// Table below another one: its path, and the schema of the property.
+/// Table in another table: its path, and the schema of its property.
 type Child<'a> = (String, &'a Value);
 
 impl<'a> Document<'a> {
@@ -95,7 +95,7 @@ impl<'a> Document<'a> {
             let is_list = property["type"] == "array";
             let kind = if has_section || key == "limits" {
                 let name = name.unwrap_or_else(|| key.clone());
-                // A definition that has a section already is the same table at another place.
+                // A definition that already has a section is not described again: this row links to that section.
                 let section = self.written.entry(name).or_insert_with(|| {
                     children.push((below.clone(), property));
                     below
@@ -146,7 +146,7 @@ fn text_of(property: &Value, schema: &Value) -> String {
     sentence(text.unwrap_or_default())
 }
 
-/// Splits the default from a description.
+/// Splits a description into the text and the default that follows `Default: `.
 fn split_default(text: &str) -> Option<(String, String)> {
     let (rest, default) = text.rsplit_once("Default: ")?;
     let (default, more) = default.split_once(". ").unwrap_or((default, ""));

@@ -7,7 +7,8 @@ use std::fmt::Write as _;
 const INTRODUCTION: &str = "\
 # HTTP API
 
-All paths of the API of `host run --config … --listen ADDRESS`. The host serves this description at `/openapi.json`.
+All paths of the API of `host run --config … --listen ADDRESS`. The host serves the OpenAPI description at
+`/openapi.json`.
 Guide: [HTTP API and web page](../operate/http-api.md).
 
 Requests carry `Authorization: Bearer TOKEN` if the host has tokens; paths marked *Public* require none. An error has

@@ -9,10 +9,10 @@ use crate::markdown::root;
 use e2e::{Running, TestHost};
 use std::{env, fs};
 
-/// Variable that makes the test write the documents.
+/// Environment variable that makes the test write the documents.
 const UPDATE: &str = "UPDATE_REFERENCE";
 
-/// The documents are those that the program generates.
+/// The stored reference documents are equal to the generated ones.
 #[test]
 fn reference_matches_the_program() {
     let t = TestHost::new();

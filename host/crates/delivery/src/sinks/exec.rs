@@ -42,7 +42,7 @@ pub struct ExecSettings {
     /// Signal that stops the command after its timeout. Default: `SIGTERM`.
     #[serde(default = "default_kill_signal")]
     pub kill_signal: Signal,
-    /// Grace period between that signal and `SIGKILL`. Default: `5s`.
+    /// Grace period between `kill-signal` and `SIGKILL`. Default: `5s`.
     #[serde(default = "default_kill_after")]
     pub kill_after: Time,
     /// Working directory. Default: the working directory of the host.
@@ -57,12 +57,12 @@ pub struct ExecSettings {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum ExecInput {
-    /// On standard input.
+    /// The value on standard input.
     #[default]
     Stdin,
-    /// As a private file.
+    /// A private file with the value.
     File,
-    /// Not at all.
+    /// No input.
     None,
 }
 
@@ -118,7 +118,8 @@ impl Exec {
     }
 }
 
-/// Maximum length of a file name that is derived from a source name, in bytes.
+/// Maximum length of a file name that is derived from a source name, in bytes. Less than the maximum of file
+/// systems (255), because `_` may be appended.
 const MAX_FILE_NAME_BYTES: usize = 200;
 
 /// Returns a valid file name for a source that differs from all `used_names`.
@@ -164,7 +165,7 @@ impl Sink for Exec {
         };
         let message = error.to_string();
         Err(match error {
-            // A missing program is not expected to appear before the retries are exhausted.
+            // Permanent: a missing program is not expected to appear before the retries are exhausted.
             CommandError::Start { cause, .. } if cause.kind() == io::ErrorKind::NotFound => {
                 SinkError::permanent(message)
             }

@@ -20,9 +20,10 @@ pub(super) struct Attributes {
     mode: u32,
     pub(super) owner: Option<u32>,
     group: Option<u32>,
-    /// `true` if the owner is the one of the previous file, and setting it may fail.
+    /// `true` if no owner is configured. A failure to set the owner of the previous file is then ignored.
     pub(super) is_owner_inherited: bool,
-    /// `true` if the group is the one of the previous file, and setting it may fail.
+    /// `true` if no group is configured. A failure to set the group of the previous file is then ignored, and the
+    /// group of the written file gets no access.
     is_group_inherited: bool,
 }
 
@@ -42,7 +43,8 @@ impl Attributes {
         })
     }
 
-    /// Sets the attributes of a new file, while only the host's user can read it.
+    /// Sets the group, the owner and then the mode of `file`. A new file is readable for the host's user only
+    /// until its mode is set.
     pub(super) fn apply(&self, file: &File) -> io::Result<()> {
         let current = file.metadata()?;
         let mut mode = self.mode;
@@ -68,7 +70,7 @@ impl Attributes {
         Ok(())
     }
 
-    /// Updates the attributes of a file whose content is already correct.
+    /// Updates the attributes of a file whose content is already correct, if they differ.
     pub(super) fn update(&self, file: &File, current: &Metadata) -> io::Result<Delivered> {
         let owner = self.owner.unwrap_or(current.uid());
         let group = self.group.unwrap_or(current.gid());
@@ -108,7 +110,7 @@ pub(super) fn group_id(text: &str) -> io::Result<u32> {
 mod tests {
     use super::*;
 
-    /// A file of group `g` with mode 0640 must not become readable for the host's group.
+    /// If the inherited group of a file with mode 0640 cannot be set, the host's group must not get access.
     #[test]
     fn group_permissions_are_dropped_if_chown_fails() {
         let directory = tempfile::tempdir().unwrap();

@@ -5,9 +5,11 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use std::{borrow::Cow, fmt, path::PathBuf, time::Duration};
 
-/// Defines the settings of a sink that writes a file: the fields of the sink, and those of the file.
+/// Defines a struct with the settings of a sink that writes a file: the given fields, followed by the fields that
+/// describe the file.
 ///
-/// The serde attribute `flatten` would lose the place of an error in the configuration file.
+/// The macro replaces the serde attribute `flatten`, which would lose the place of an error in the configuration
+/// file.
 macro_rules! file_sink_settings {
     ($(#[$attribute:meta])* pub struct $name:ident { $($fields:tt)* }) => {
         $(#[$attribute])*
@@ -45,8 +47,9 @@ macro_rules! file_sink_settings {
             #[serde(default = "super::file_settings::durable", skip_serializing_if = "Clone::clone")]
             pub durable: bool,
             /// Interval of the check whether another program has changed or removed the file, from `1s` to `24h`;
-            /// `off` or `0s` for no check. Such a file is written again, and the sinks `exec` and `signal` beside
-            /// it and `[command]` run again. Default: `60s`.
+            /// `off` or `0s` for no check. After a change or removal, the host writes the file again, runs the
+            /// sinks `exec` and `signal` of the same source or group again, and notifies `[command]`.
+            /// Default: `60s`.
             #[serde(default, skip_serializing_if = "super::file_settings::RepairInterval::is_default")]
             pub repair_interval: $crate::sinks::file_settings::RepairInterval,
         }
@@ -77,7 +80,7 @@ pub enum Backup {
     Suffix(String),
 }
 
-/// Interval of the checks for changes of a written file by other programs. `None` disables the check.
+/// Interval at which the host checks whether another program has changed a written file. `None` disables the check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RepairInterval(pub Option<Duration>);
 

@@ -1,4 +1,4 @@
-//! The sinks: one module for each type of sink, and what several of them share.
+//! The sinks: one module for each type of sink, and the modules that these share:
 //!
 //! | module | used by |
 //! |---|---|

@@ -37,7 +37,7 @@ pub(super) fn resolve_links(path: &Path) -> io::Result<PathBuf> {
             return Err(io::Error::new(ErrorKind::PermissionDenied, text));
         }
         let target = fs::read_link(&path)?;
-        // The target was read from the link that was checked.
+        // Fails if the link was replaced between the check and the read.
         let fingerprint = FileFingerprint::from_metadata;
         if fingerprint(&fs::symlink_metadata(&path)?) != fingerprint(&link) {
             return Err(io::Error::other("the symbolic link changed while it was resolved"));

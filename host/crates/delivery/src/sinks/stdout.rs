@@ -59,7 +59,7 @@ impl Stdout {
     ///
     /// # Errors
     ///
-    /// Returns an error if writing fails, also if the reader has closed standard output.
+    /// Returns an error if writing fails, e.g. because the program that reads standard output has closed it.
     pub async fn run(mut self, mut reader: Subscription) -> io::Result<()> {
         while reader.changed().await.is_ok() {
             let state = reader.state();
@@ -75,8 +75,7 @@ impl Stdout {
         Ok(())
     }
 
-    /// Writes the events between the previously written state and `state`, without a copy of the
-    /// content.
+    /// Writes the events between the previously written state and `state`. Does not copy the content.
     ///
     /// # Errors
     ///
@@ -94,7 +93,6 @@ impl Stdout {
             return Ok(());
         }
         if now.revision > before.revision {
-            // A new value ends staleness, so no event `fresh` is written.
             self.line(out, if now.value.is_some() { "changed" } else { "removed" }, None)?;
         }
         if let Some(rejected) = &now.rejected
@@ -136,7 +134,7 @@ pub struct StdoutSink {
     format: Format,
 }
 
-/// Writes of all sinks of this type. A full pipe blocks one thread, and not one for each sink.
+/// Writes of all `stdout` sinks, run one at a time, so that a full pipe blocks only one thread.
 static WRITES: LazyLock<BlockingJobs> = LazyLock::new(BlockingJobs::default);
 
 impl StdoutSink {
@@ -180,7 +178,8 @@ impl Sink for StdoutSink {
         }
     }
 
-    /// Always `true`: the reader of a new process has not seen earlier output.
+    /// Returns `true`, so that the values are written again after each start of the host: the new reader of standard
+    /// output has not seen earlier output.
     fn detects_unchanged(&self) -> bool {
         true
     }

@@ -19,22 +19,22 @@ use std::{
 
 /// Maximum size of the rendered output, in bytes.
 pub(crate) const MAX_RENDERED_BYTES: usize = 64 << 20;
-/// Maximum number of steps of one rendering. A rendering with this number of steps takes less than
-/// a second. 64 bytes of data cost one step, so a rendering allocates at most 256 MiB in addition to
-/// its values and to the JSON that `fromjson` parses ([`MAX_JSON_NODES`] for each call).
+/// Maximum number of steps (fuel of minijinja) of one rendering. A rendering with this number of steps takes less
+/// than a second. 64 bytes of data cost one step, so a rendering allocates at most 256 MiB in addition to its
+/// values and to the JSON that `fromjson` parses ([`MAX_JSON_NODES`] for each call).
 const MAX_STEPS: u64 = 4_000_000;
 /// Bytes of data that cost one step.
 const BYTES_PER_STEP: usize = 64;
-/// Memory of one list of the filter `slice`, in bytes.
+/// Memory of one list in the result of the filter `slice`, in bytes.
 const LIST_BYTES: usize = 256;
-/// Maximum number of values and keys of a JSON value. Each takes up to 230 bytes, both in the parsed
-/// JSON and in the engine.
+/// Maximum number of values and keys of a JSON value. Each takes up to 230 bytes in total: in the parsed JSON and
+/// in its copy in the engine.
 const MAX_JSON_NODES: usize = 1_000_000;
-/// Maximum number of spaces that `tojson` indents by.
+/// Maximum number of spaces by which `tojson` indents each level.
 const MAX_JSON_INDENT: usize = 64;
 /// Bytes of `tojson` output that cost one step.
 const JSON_BYTES_PER_STEP: usize = 4;
-/// Maximum size of `tojson` output, in bytes. It costs all steps of a rendering.
+/// Maximum size of `tojson` output, in bytes. Output of this size costs all steps of a rendering.
 const MAX_JSON_BYTES: usize = MAX_STEPS as usize * JSON_BYTES_PER_STEP;
 
 /// Returns an engine with the filters and limits of this module, and without templates.
@@ -45,7 +45,7 @@ pub(crate) fn environment() -> Environment<'static> {
     environment.set_debug(true);
     // The output is not HTML.
     environment.set_auto_escape_callback(|_| AutoEscape::None);
-    // A line that contains only a block renders nothing.
+    // A line that contains only a block tag renders no empty line.
     let mut syntax = SyntaxConfig::builder();
     syntax.keep_trailing_newline(true).trim_blocks(true).lstrip_blocks(true);
     environment.set_syntax(syntax.build().unwrap_or_default());
@@ -86,7 +86,7 @@ pub(crate) fn environment() -> Environment<'static> {
     environment
 }
 
-/// Charges the steps for data of this size before it is allocated.
+/// Consumes the steps for `bytes` of data. Called before the data is allocated.
 fn charge(state: &State<'_, '_>, bytes: usize) -> Result<(), Error> {
     state.consume_fuel((bytes / BYTES_PER_STEP) as u64)
 }
@@ -100,7 +100,7 @@ pub(crate) fn check_json(text: &[u8]) -> Result<(), serde_json::Error> {
 
 /// Filter `tojson` with a size limit.
 ///
-/// The engine's own filter allocates the whole text. This one measures the text first.
+/// The filter `tojson` of minijinja allocates the whole text. This function first measures the size of the text.
 fn bounded_tojson(
     state: &State<'_, '_>,
     value: &Value,

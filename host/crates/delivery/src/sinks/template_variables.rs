@@ -26,7 +26,7 @@ pub enum Parse {
     Text,
 }
 
-/// Variables of the only source, if a sink has one source.
+/// Names of the variables that a template can use without a source name if its sink has only one source.
 pub(super) const SINGLE_SOURCE_VARIABLES: [&str; 6] =
     ["value", "text", "base64", "revision", "media_type", "at"];
 
@@ -41,7 +41,7 @@ pub(super) fn variables(parse: Parse, update: &Update) -> Result<Value, String> 
         names.insert(name.clone(), value.clone());
         let attributes = context! {
             value,
-            // Binary content has no text. Only a template that uses the variable fails.
+            // Undefined for binary content, so that only templates that use `text` fail.
             text => content.and_then(Result::ok).map_or(Value::UNDEFINED, Value::from),
             base64 => part.value.as_ref().map(|value| STANDARD.encode(&value.content)),
             revision => part.revision.get(),

@@ -26,8 +26,8 @@ fn temporary_prefix(path: &Path) -> OsString {
     format!("{TEMPORARY_PREFIX}{}-", &digest[..TEMPORARY_DIGEST_DIGITS]).into()
 }
 
-/// Creates a private temporary file for `path`. The error does not contain its random name, so that repeated
-/// failures have equal messages.
+/// Creates a private temporary file for `path`. An error does not contain the random name of this file, so that
+/// repeated failures have equal messages.
 ///
 /// The file is locked. A temporary file without a lock is a leftover of a host that was killed.
 pub(super) fn temporary(path: &Path, directory: &Path) -> io::Result<NamedTempFile> {
@@ -37,7 +37,7 @@ pub(super) fn temporary(path: &Path, directory: &Path) -> io::Result<NamedTempFi
     };
     // `Builder::tempfile_in` would add the path to the error.
     let file = tempfile::Builder::new().prefix(&prefix).rand_bytes(8).make_in(directory, create)?;
-    // On a file system without locks, `remove_stale_temporaries` removes nothing.
+    // The error is ignored: on a file system without locks, `remove_stale_temporaries` removes nothing.
     let _ = flock(file.as_file(), FlockOperation::NonBlockingLockExclusive);
     Ok(file)
 }

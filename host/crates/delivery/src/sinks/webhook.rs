@@ -1,6 +1,6 @@
 //! Sink that sends webhooks: an HTTP `POST` request for each value.
 //!
-//! Each request has an idempotency key, which is the same for each attempt. With a secret, requests
+//! All attempts of a delivery have the same idempotency key. With a secret, requests
 //! are signed as specified by <https://www.standardwebhooks.com>, with the header fields
 //! `webhook-id`, `webhook-timestamp` and `webhook-signature`. The signature is `v1,` and the base64
 //! of HMAC-SHA256 over `id.timestamp.body`. A receiver can detect duplicates, forgeries and replays.

@@ -13,7 +13,7 @@ use std::{fmt, str::Utf8Error};
 pub enum DocumentFormat {
     /// JSON, up to 127 levels deep.
     Json,
-    /// TOML that takes up to 128 MiB of memory when it is parsed.
+    /// TOML, if parsing it takes up to 128 MiB of memory.
     Toml,
     /// YAML, a single document of up to 250,000 values and keys, 50,000 aliases and 64 levels.
     Yaml,
@@ -133,7 +133,7 @@ fn toml_error(error: &toml::de::Error, content: &[u8]) -> String {
     }
 }
 
-/// Returns the line and the column of a byte offset, both counted from 1. A column is a character.
+/// Returns the line and the column of a byte offset, both counted from 1. Columns count characters.
 fn position(content: &[u8], offset: usize) -> (usize, usize) {
     let before = &content[..offset.min(content.len())];
     let line = before.split(|&byte| byte == b'\n').next_back().unwrap_or_default();

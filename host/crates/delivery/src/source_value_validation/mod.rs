@@ -6,13 +6,13 @@
 //!
 //! There are two kinds of failures:
 //!
-//! - A permanent rejection concerns the value itself. The value is validated again only after a
-//!   change or an explicit reload.
+//! - A permanent rejection concerns the value itself. The host validates the value again only after
+//!   the source or the validation has changed, or after an explicit reload.
 //! - A transient failure means that a check could not be performed, e.g. because the schema file is
 //!   missing or the command cannot be started. The value is not published, and the check is retried
 //!   with backoff.
 //!
-//! The guards against empty and shrunken values can be bypassed only by a change of the settings.
+//! Only a change of the settings makes the host accept a value that `not-empty` or `max-shrink` rejects.
 
 mod command_validator;
 mod document_syntax;

@@ -1,4 +1,4 @@
-//! Validator of the syntax of a value, and of emptiness in its format.
+//! Validator that parses a value, and optionally rejects an empty document.
 
 use super::document_syntax::DocumentFormat;
 use crate::serial_blocking_jobs::{BlockingJobs, BlockingOperation};

@@ -23,11 +23,11 @@ use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 pub struct ValidateSettings {
-    /// Rejects a value that is empty or only white space. If the value is parsed, also rejects an
+    /// Rejects a value that is empty or only white space. If `parse` or `schema` is set, also rejects an
     /// empty table, an empty list and `null`. Default: `false`.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub not_empty: bool,
-    /// Maximum size of a value. Default: the limit of the plugin.
+    /// Maximum size of a value. Default: the limit `value` of the source's plugin.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_size: Option<Size>,
     /// Rejects a value that is smaller than the last good value by more than this share of its bytes,
@@ -39,10 +39,10 @@ pub struct ValidateSettings {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub parse: Option<DocumentFormat>,
     /// Path of a JSON Schema for the parsed value. Changes of the file are detected; references to
-    /// other documents are not followed. The check stops at the first error. It rejects the value if it
-    /// exceeds the limit `call-cpu` or its memory: 24 MiB plus 16 bytes for each byte of the value and
-    /// 48 bytes for each byte of the schema, at most 128 MiB; or the limit `memory` if that is higher.
-    /// Default: none.
+    /// other documents are not followed. The check stops at the first error. The value is rejected if the
+    /// check exceeds the limit `call-cpu` or its memory limit. The memory limit is 24 MiB plus 16 bytes for
+    /// each byte of the value and 48 bytes for each byte of the schema, at most 128 MiB; or the limit
+    /// `memory` if `memory` is higher. Default: none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub schema: Option<PathBuf>,
     /// Validator plugin (world `validator`), by name or path. Default: none.
@@ -56,7 +56,7 @@ pub struct ValidateSettings {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub command: Option<CommandLine>,
     /// Input of the command: the value on standard input (`stdin`), or as a private file (`file`).
-    /// The path of the file replaces `{file}` in the list and is in the variable `RELOADER_FILE`. The
+    /// The path of the file replaces `{file}` in the list and is in the environment variable `RELOADER_FILE`. The
     /// last good value is in the same directory, in a file named `before`. Default: `file` if the command
     /// uses `{file}` or `RELOADER_FILE`, otherwise `stdin`.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -172,7 +172,7 @@ impl ValidateSettings {
         self.parse.and_then(DocumentFormat::format)
     }
 
-    /// Returns whether the command refers to the file with the value.
+    /// Returns whether the command contains `{file}` (list) or `RELOADER_FILE` (string for the shell).
     fn uses_file(&self) -> bool {
         match &self.command {
             Some(CommandLine::Program(words)) => words.iter().any(|word| word.contains("{file}")),
@@ -182,7 +182,7 @@ impl ValidateSettings {
     }
 }
 
-/// Returns a validator that rejects all values, in place of a missing validator.
+/// Returns a validator that rejects all values, as a replacement for a validator that is not available.
 fn missing_validator(plugin: &str) -> Arc<dyn Validator> {
     let reason = format!("no validator available for `{plugin}`");
     Arc::new(FnValidator(Arc::new(move |_| Err(reason.clone()))))
@@ -219,6 +219,7 @@ mod tests {
         );
     }
 
+    /// The error of an invalid setting says what is expected.
     #[test]
     fn invalid_settings_name_the_expectation() {
         for (text, expected) in [

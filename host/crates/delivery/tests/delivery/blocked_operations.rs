@@ -8,7 +8,7 @@ use reloader_delivery::{
 use std::time::Duration;
 use tokio::{sync::watch, time::Instant};
 
-/// Sink with an operation that returns when the test says so.
+/// Sink with an operation that blocks until the test ends it.
 struct BlockedSink {
     operation: BlockingOperation,
     is_blocked: watch::Receiver<bool>,
@@ -33,6 +33,7 @@ impl Sink for BlockedSink {
     }
 }
 
+/// Each attempt times out, and its error names the blocked operation.
 #[tokio::test(start_paused = true)]
 async fn blocked_operation_is_named_until_it_returns() {
     let source = TestSource::with("app", "a");

@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-/// Timeout that leaves enough time for a shell to start, also on a busy machine.
+/// Timeout of a command that leaves enough time for its shell to start, also on a busy machine.
 const STARTUP_TIMEOUT: Time = Time(Duration::from_secs(2));
 
 fn shell(text: &str) -> CommandSettings {
@@ -119,7 +119,7 @@ async fn timeout_stops_the_process_group() {
 async fn group_is_killed_after_grace_period() {
     let dir = TestDir::new();
     let child = dir.file("child");
-    // Both processes ignore the signal.
+    // Both processes ignore `SIGTERM`.
     let deaf = format!(
         "trap '' TERM; sh -c 'trap \"\" TERM; echo $$ > {}; while :; do sleep 1; done' & wait",
         child.display()

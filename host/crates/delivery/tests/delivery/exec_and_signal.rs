@@ -53,7 +53,7 @@ async fn command_receives_value_as_file() {
     assert_eq!(dir.read("seen"), "");
 }
 
-/// Prevents consul-template#1006: one command runs for several sources.
+/// Prevents consul-template#1006: a command ran once per file. Here, one run receives the values of all sources.
 #[tokio::test]
 async fn command_receives_all_sources() {
     let dir = TestDir::new();
@@ -80,7 +80,7 @@ async fn command_receives_all_sources() {
     assert_eq!(json["sources"][1]["source"], "b");
 }
 
-/// Prevents consul-template#2030: a failed command is retried, and its output is reported.
+/// Prevents consul-template#2030: a failed command was not retried. The reported failure contains its output.
 #[tokio::test]
 async fn failed_command_is_retried_up_to_the_limit() {
     let dir = TestDir::new();

@@ -82,7 +82,7 @@ async fn unchanged_file_is_not_written() {
     let dir = TestDir::new();
     deliver(to(dir.file("app")), "a").await.unwrap();
     let before = fs::metadata(dir.file("app")).unwrap();
-    // After a restart, without a delivery record.
+    // A new worker without a delivery record, as after a restart.
     let source = TestSource::with("app", "a");
     let mut worker =
         spawn_worker(&[&source], File::new(to(dir.file("app"))), WorkerSettings::default());
@@ -141,7 +141,7 @@ async fn foreign_link_in_world_writable_directory_is_rejected() {
     }
 }
 
-/// As root, the host would write to any file that a user of the directory points the link at.
+/// A user who can write to the directory can point the link at any file, which the host would overwrite as root.
 #[tokio::test]
 async fn foreign_link_in_shared_directory_is_rejected() {
     if !is_root() {
@@ -193,7 +193,8 @@ async fn preflight_warns_of_foreign_link() {
     assert!(reason.contains("belongs to another user and can be redirected"), "{reason}");
 }
 
-/// The error has the text of the system and no random name, so that repeated failures are equal.
+/// The error has the text of the operating system, without the random name of the temporary file, so that repeated
+/// failures have equal messages.
 #[tokio::test]
 async fn full_disk_error_is_the_same_each_time() {
     let dir = TestDir::new();
@@ -207,7 +208,7 @@ async fn full_disk_error_is_the_same_each_time() {
     assert_eq!(errors[0], errors[1]);
 }
 
-/// File system in memory of 64 KiB.
+/// In-memory file system with a capacity of 64 KiB.
 struct SmallMount(PathBuf);
 
 impl SmallMount {

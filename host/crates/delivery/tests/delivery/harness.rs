@@ -1,4 +1,5 @@
-//! Test harness: sources that a test sets, a scripted sink, processes, and waits.
+//! Test harness: sources with values that a test sets, a scripted sink, temporary directories, and waits for files
+//! and processes.
 
 use async_trait::async_trait;
 use reloader_delivery::{
@@ -116,7 +117,7 @@ impl RunningWorker {
         tokio::time::timeout(Duration::from_secs(3600), wait).await.unwrap().unwrap().clone()
     }
 
-    /// Waits until this revision of the first source is delivered.
+    /// Waits until `revision` of the first source is delivered.
     pub(crate) async fn delivered(&mut self, revision: u64) -> SinkStatus {
         self.when(|status| status.delivered == Some(revision.into())).await
     }
@@ -134,13 +135,13 @@ impl Drop for RunningWorker {
     }
 }
 
-/// Sink that reports each delivery to the test, and answers as the test says.
+/// Sink that reports each delivery to the test, and returns the result that the test has set.
 pub(crate) struct ScriptedSink {
     deliveries: UnboundedSender<String>,
     answer: watch::Receiver<Answer>,
 }
 
-/// Answer of a [`ScriptedSink`].
+/// Result of the deliveries of a [`ScriptedSink`].
 #[derive(Clone)]
 pub(crate) enum Answer {
     Deliver,
@@ -151,7 +152,7 @@ pub(crate) enum Answer {
     Hang,
 }
 
-/// The test's side of a [`ScriptedSink`].
+/// Handle with which the test sets the result of a [`ScriptedSink`] and receives its deliveries.
 pub(crate) struct SinkScript {
     pub(crate) deliveries: UnboundedReceiver<String>,
     answer: watch::Sender<Answer>,
@@ -203,7 +204,7 @@ impl Sink for ScriptedSink {
     }
 }
 
-/// Delivery log in memory that outlives workers.
+/// Delivery record in memory that outlives workers, as the state store outlives the host.
 #[derive(Clone, Default)]
 pub(crate) struct MemoryLog(Arc<Mutex<Option<Digest>>>);
 
@@ -263,7 +264,7 @@ pub(crate) async fn wait_until<T>(mut probe: impl FnMut() -> Option<T>) -> T {
     }
 }
 
-/// Waits for a file with a process ID.
+/// Waits until the file at `path` contains a process ID, and returns it.
 pub(crate) async fn read_pid(path: &Path) -> i32 {
     wait_until(|| fs::read_to_string(path).ok()?.strip_suffix('\n')?.parse().ok()).await
 }

@@ -12,7 +12,8 @@ use std::{
 /// Size of the values that the helper process writes, in bytes.
 const VALUE_BYTES: usize = 300_000;
 
-/// Neither the file nor its backup is ever partial, and the next writer removes temporary files.
+/// A writing process is killed at random moments. The file and its backup are always complete, and the next writer
+/// removes the temporary files.
 #[tokio::test]
 async fn killed_writer_leaves_complete_file() {
     let dir = TestDir::new();
@@ -36,7 +37,7 @@ async fn killed_writer_leaves_complete_file() {
             assert!(bytes.iter().all(|byte| *byte == bytes[0]), "{name} in round {round}");
         }
     }
-    // A new writer removes the temporary files with its first write.
+    // The first write of a new sink removes the temporary files.
     let source = TestSource::with("app", "last");
     let settings =
         FileSettings { backup: Backup::Suffix(".bak".into()), ..FileSettings::new(path) };

@@ -1,4 +1,4 @@
-//! Child process of the tests: a writer that is killed, or process 1 of a container.
+//! Program that the tests run as a child process: a writer that a test kills, or process 1 of a container.
 
 use reloader_delivery::{Backup, Delivered, File, FileSettings, Part, Sink, Update, process::pid1};
 use reloader_engine::types::{Snapshot, SourceName};
@@ -10,7 +10,7 @@ use std::{
     process::ExitCode,
 };
 
-/// Size of a value, in bytes. Each value repeats one letter and takes more than one write call.
+/// Size of a value, in bytes. Each value repeats one letter. The size makes it likely that the kill hits a write.
 const VALUE_BYTES: usize = 300_000;
 
 fn main() -> Result<ExitCode, Box<dyn Error>> {
@@ -27,7 +27,7 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
     runtime.block_on(write_until_killed(Path::new(&path)))
 }
 
-/// Writes values to `path`. Prints a line when the file and its backup exist.
+/// Writes values to `path` until the process is killed. Prints a line when the file and its backup exist.
 async fn write_until_killed(path: &Path) -> Result<ExitCode, Box<dyn Error>> {
     let backup = Backup::Suffix(".bak".into());
     let sink = File::new(FileSettings { backup, ..FileSettings::new(path) });

@@ -1,5 +1,5 @@
 //! Tests of workers, sinks and child processes, with real files, processes and HTTP servers.
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on ends")]
+#![allow(clippy::unwrap_used, reason = "a panic fails the test")]
 
 mod blocked_operations;
 mod command_runs;

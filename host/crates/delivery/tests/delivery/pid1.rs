@@ -3,7 +3,7 @@
 use crate::harness::{TestDir, children, read_pid, wait_until};
 use std::process::{Command, Stdio};
 
-/// Host of the test: creates twenty orphans, waits for one child of its own, and logs `SIGTERM`.
+/// Shell script in place of the host: creates twenty orphans, waits for one child of its own, and logs `SIGTERM`.
 const HOST: &str = "
     trap 'echo term >> log; exit 9' TERM
     for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do
@@ -12,7 +12,8 @@ const HOST: &str = "
     sh -c 'exit 42'; echo $? > own
     while :; do sleep 0.01; done";
 
-/// A program that selects its command by `argv[0]`, such as `busybox`, must not get the name of process 1.
+/// A program that selects its command by `argv[0]`, such as `busybox`, must get its own path there, and not that of
+/// process 1.
 #[test]
 fn pid1_child_has_path_as_argv0() {
     let init = Command::new(env!("CARGO_BIN_EXE_delivery-test-process"))

@@ -1,4 +1,4 @@
-//! Sinks of several sources, and debounce of bursts. The clock is paused.
+//! Sinks with several sources, and debounce of bursts of changes. The clock is paused.
 
 use crate::harness::{TestSource, scripted_sink, spawn_worker};
 use reloader_delivery::{SinkState, WaitSettings, WorkerSettings};
@@ -31,7 +31,7 @@ async fn first_delivery_waits_for_all_sources() {
     script.assert_idle(Duration::from_secs(3600)).await;
 }
 
-/// Prevents consul-template#1006, for later changes.
+/// Prevents consul-template#1006 for changes after the first delivery: a command ran once per file.
 #[tokio::test(start_paused = true)]
 async fn burst_causes_one_delivery() {
     let (a, b) = (TestSource::with("a", "0"), TestSource::with("b", "0"));
@@ -47,7 +47,7 @@ async fn burst_causes_one_delivery() {
     script.assert_idle(Duration::from_secs(3600)).await;
 }
 
-/// Prevents a defect of `hot_reload`: its debounce never ended with a write every 50 ms.
+/// Prevents a defect of `hot_reload`: its debounce never ended while a file was written every 50 ms.
 #[tokio::test(start_paused = true)]
 async fn endless_burst_is_delivered_after_max_wait() {
     let (a, b) = (TestSource::with("a", "0"), TestSource::with("b", "0"));

@@ -94,8 +94,8 @@ fn minimal_settings_are_valid() {
     }
 }
 
-/// The delivery record contains the fingerprint. If it changed with a version of the host, each sink
-/// would deliver once more after an upgrade.
+/// The delivery record depends on the fingerprint of the settings. If a new version of the host changed the
+/// fingerprint, each sink would deliver the same values again after an upgrade.
 #[test]
 fn fingerprint_is_stable_across_versions() {
     let sink = read("retries = 3\nmode = \"0640\"\npath = \"/a\"\ntype = \"file\"").unwrap();
@@ -104,6 +104,7 @@ fn fingerprint_is_stable_across_versions() {
     assert_eq!(sink.worker(None).fingerprint, expected);
 }
 
+/// The error of an invalid setting says what is expected.
 #[test]
 fn error_names_the_expectation() {
     for (text, expected) in [
@@ -126,8 +127,8 @@ fn error_names_the_expectation() {
     }
 }
 
-/// The path of an error leads to the line in the file. Keys before `type` are buffered and have no
-/// path, so the message contains the key.
+/// The host finds the line of an error by the path of the key. Keys before `type` are buffered, and their errors
+/// have no path, so the message contains the key.
 #[test]
 fn error_has_the_path_of_its_key() {
     let path = |value: Value| {
@@ -172,7 +173,7 @@ fn schema_rejects_keys_of_other_types() {
     }
 }
 
-/// Editors show the descriptions of the schema.
+/// Editors show the descriptions of the schema to the operator.
 #[test]
 fn schema_describes_each_key_with_its_default() {
     let schema = serde_json::to_value(schema_for!(SinkSettings)).unwrap();

@@ -18,7 +18,7 @@ use tokio::{
     time::{pause, timeout},
 };
 
-/// Returns a program that logs the signals it receives, and exits with status 3 on `SIGTERM`.
+/// Returns the settings of a program that logs the signals it receives, and exits with status 3 on `SIGTERM`.
 fn program(dir: &TestDir) -> SupervisorSettings {
     shell(
         dir,
@@ -31,7 +31,7 @@ fn program(dir: &TestDir) -> SupervisorSettings {
     )
 }
 
-/// Returns a program that runs in the directory of the test.
+/// Returns the settings of a shell program that runs in the directory of the test.
 fn shell(dir: &TestDir, text: &str) -> SupervisorSettings {
     reset_hangup_disposition();
     let mut settings = SupervisorSettings::new(CommandLine::shell(text));
@@ -57,7 +57,8 @@ async fn change_is_signalled_and_stop_is_graceful() {
     assert_eq!(dir.lines("log"), ["started", "notified", "usr1", "ended"]);
 }
 
-/// A start that hangs, e.g. since the file system of the program does not answer. Dropping it ends the start.
+/// Start of a process that hangs, as on a file system that does not answer. Dropping this value lets the start
+/// continue.
 struct HungStart(PipeWriter);
 
 impl Drop for HungStart {
@@ -66,7 +67,7 @@ impl Drop for HungStart {
     }
 }
 
-/// Starts a shell in the directory of the test, and waits until the start hangs.
+/// Starts a shell in the directory of the test, and returns when this start hangs.
 async fn hung_start(dir: &TestDir) -> HungStart {
     let (mut released, release) = io::pipe().unwrap();
     let (mut hung, hangs) = io::pipe().unwrap();
@@ -85,7 +86,8 @@ async fn hung_start(dir: &TestDir) -> HungStart {
     HungStart(release)
 }
 
-/// The start of the program waits for a start that hangs.
+/// The start of the program waits for a hung start of the same program in the same directory. The stop of the
+/// supervisor must not wait for either.
 #[tokio::test]
 async fn stop_does_not_wait_for_hung_start() {
     let dir = TestDir::new();
@@ -121,7 +123,8 @@ async fn burst_causes_one_notification() {
     assert!(dir.lines("log").len() <= 4, "{:?}", dir.lines("log"));
 }
 
-/// After a boot, the restored value is published first, and the current one shortly after it.
+/// A notification before the program has installed its handler kills the program, and the supervisor starts it again.
+/// This can happen after a boot: the restored value is published first, and the current value shortly after.
 #[tokio::test]
 async fn signal_before_handler_restarts_the_program() {
     let dir = TestDir::new();
@@ -163,7 +166,7 @@ async fn crashing_program_is_restarted_up_to_the_limit() {
     });
     assert_eq!(program.ended().await, Exit { code: 1 });
     assert_eq!(dir.lines("log"), ["started", "started"]);
-    // Status 0 is no failure.
+    // Status 0 is no failure, so the program is not restarted.
     let success = SupervisorSettings { restart: RestartPolicy::OnFailure, ..shell(&dir, "exit 0") };
     assert_eq!(Supervisor::start(success).ended().await, Exit { code: 0 });
 }

@@ -44,13 +44,14 @@ impl ReceivedRequest {
     }
 }
 
-/// HTTP server that returns the given answers, and then status 200.
+/// HTTP server that answers the first requests with the given answers, and further requests with status 200.
 struct Server {
     address: SocketAddr,
     seen: Arc<Mutex<Vec<ReceivedRequest>>>,
     task: JoinHandle<()>,
 }
 
+/// Status of a response, and an additional header field.
 type Answer = (u16, Option<(&'static str, &'static str)>);
 
 impl Server {
@@ -258,7 +259,7 @@ async fn retry_after_header_delays_the_retry() {
 
 #[tokio::test]
 async fn recovered_server_receives_the_value() {
-    // Accepts connections in the kernel, and never answers.
+    // The kernel accepts connections to this listener, and no server answers.
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = silent.local_addr().unwrap();
     let app = TestSource::with("app", "value");

@@ -93,7 +93,7 @@ async fn changed_settings_cause_a_delivery() {
     }
 }
 
-/// After a crash during a delivery, the state of the target is unknown.
+/// After a crash during a delivery, the state of the target is unknown, so the previous value is delivered again.
 #[tokio::test(start_paused = true)]
 async fn crash_during_delivery_clears_the_record() {
     let (log, app) = (MemoryLog::default(), TestSource::with("app", "good"));
@@ -111,7 +111,7 @@ async fn crash_during_delivery_clears_the_record() {
     assert_eq!(script.next().await, "good");
 }
 
-/// Prevents prometheus-operator#4708: after a bad value, the previous good one counted as applied.
+/// Prevents prometheus-operator#4708: after a failed delivery, the return to the previous value was not delivered.
 #[tokio::test(start_paused = true)]
 async fn previous_value_is_delivered_after_a_failure() {
     let app = TestSource::with("app", "good");
@@ -302,6 +302,8 @@ async fn stopped_worker_completes_current_delivery() {
     assert_eq!(script.deliveries.recv().await, None, "the sink is dropped");
 }
 
+/// The failed attempt may have changed the target. The next delivery therefore counts as a change, although it finds
+/// the target unchanged.
 #[tokio::test(start_paused = true)]
 async fn unchanged_target_after_failure_counts_as_change() {
     let app = TestSource::with("app", "a");

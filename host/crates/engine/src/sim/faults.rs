@@ -23,15 +23,16 @@ pub(super) struct Faults {
     pub(super) silence_watch: f64,
     /// Probability that a watch ends with an error.
     pub(super) end_watch: f64,
-    /// Probability that a call crashes, up to 1, so that crashes repeat.
+    /// Probability that a call crashes. It can be close to 1, so that repeated crashes cause a
+    /// quarantine.
     pub(super) crash: f64,
-    /// Probability that the clock of a step is slightly behind.
+    /// Probability that the time passed to the engine is up to 5 ms earlier than the virtual clock.
     pub(super) clock_backstep: f64,
-    /// Includes permanent failures, denials and configuration errors.
+    /// Set if failures may also be permanent failures, denials or configuration errors.
     pub(super) permanent_failures: bool,
-    /// Maximum `retry-after` of a failure.
+    /// Maximum `retry-after` that a failure requests.
     pub(super) max_retry_after: Duration,
-    /// Maximum delay of a validation before the faults end.
+    /// Maximum delay of a validation result until the faults end. After that, it is at most 20 ms.
     pub(super) max_validation_delay: Duration,
 }
 

@@ -19,7 +19,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Origin of an input. The oracle uses it; the engine does not see it.
+/// Origin of an input. Only the oracle knows the origin; the engine does not.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Provenance {
     /// Time at which the source reported the input.
@@ -147,7 +147,7 @@ impl Environment {
         let span = environment.heal_at - start;
         if rng.chance(0.1) {
             let from = start + rng.up_to(span);
-            // Everything planned for the suspension happens on resume.
+            // Events that are scheduled during the suspension happen when it ends.
             let to = from + rng.up_to(Duration::from_secs(7 * 3600));
             environment.suspension = Some((from, to));
             environment.heal_at = environment.heal_at.max(to);
@@ -186,7 +186,8 @@ impl Environment {
         self.queue.peek().map(|Reverse(next)| next.at)
     }
 
-    /// Returns the actual time of an event planned for `at`: a suspension delays it.
+    /// Returns the actual time of an event scheduled for `at`: a suspension of the host delays the
+    /// event.
     pub(super) fn awake_at(&self, at: Instant) -> Instant {
         match self.suspension {
             Some((from, to)) if (from..to).contains(&at) => to,
@@ -194,8 +195,8 @@ impl Environment {
         }
     }
 
-    /// Returns whether a live watch has delivered every event, and so knows the value of the
-    /// source.
+    /// Returns whether a live watch has delivered every event, so that the host has received the
+    /// current value of the source.
     pub(super) fn has_complete_watch(&self) -> bool {
         self.connection.as_ref().is_some_and(|connection| connection.armed && connection.complete)
     }
@@ -388,7 +389,7 @@ impl Environment {
         let provenance = Provenance { reported_at: at, state: reported };
         if faulty && rng.chance(self.faults.lose_event) {
             connection.complete = false;
-            // Queue overflow: an event is lost, and the watch reports only that.
+            // Queue overflow: the event is lost, and the watch reports a dirty event instead.
             if rng.chance(0.5) {
                 let at = now + rng.up_to(Duration::from_secs(3));
                 self.deliver(at, Input::Watched(session, Event::Dirty), provenance);

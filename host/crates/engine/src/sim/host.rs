@@ -83,7 +83,7 @@ impl Host {
         let heal_at = self.environment.heal_at;
         let convergence_limit = self.convergence_limit();
         self.step(Input::Tick, self.no_provenance());
-        // Once converged, the engine has to stay converged.
+        // The engine has to stay converged for eight more steps.
         let mut converged_steps = 0;
         while converged_steps < 8 {
             self.advance();
@@ -194,7 +194,8 @@ impl Host {
 
     /// Steps the engine and executes its effects.
     fn step(&mut self, input: Input<SimValue>, provenance: Provenance) {
-        // Clocks of different processors may differ slightly.
+        // The time passed to the engine may be slightly behind, because the clocks of different
+        // processors may differ.
         let back = self.clock < self.environment.heal_at
             && self.rng.chance(self.environment.faults.clock_backstep);
         let now = if back && self.clock > self.start + Duration::from_secs(1) {
@@ -243,7 +244,7 @@ impl Host {
                 }
                 environment.schedule_validation_result(rng, *clock, session, result);
             }
-            // The result of a cancelled fetch may still arrive.
+            // `CancelFetch`: the queued result of the fetch stays, so that it arrives late.
             Effect::CancelFetch
             | Effect::Publish(..)
             | Effect::PublishRemoved(_)
@@ -256,7 +257,7 @@ impl Host {
         None
     }
 
-    /// Returns how the state differs from the converged one, or `None` if it does not.
+    /// Returns the reason why the engine has not converged, or `None` if it has converged.
     fn unconverged_reason(&self) -> Option<&'static str> {
         let oracle = &self.oracle;
         let expected = self.environment.source.last().content();
@@ -283,7 +284,8 @@ impl Host {
             if oracle.published.is_none() || oracle.stale {
                 return None;
             }
-            // The value may have been pinned earlier, and a pinned value is not validated.
+            // The published value equals the rejected one if it was pinned earlier: a pinned value is
+            // not validated.
             if oracle.content() != expected {
                 return Some("the published value differs and is not stale");
             }
@@ -298,8 +300,8 @@ impl Host {
     }
 
     /// Returns whether a weak cursor hides the last change. The engine does not promise to find a
-    /// change that nothing announced and that leaves the cursor as it is: only fetches without a
-    /// cursor would find it.
+    /// change that no watch event announced and that does not change the cursor: only a fetch
+    /// without a cursor would find such a change.
     fn is_hidden_by_weak_cursor(&self, expected: Option<Content>) -> bool {
         let Self { oracle, environment, .. } = self;
         let last = environment.source.last();

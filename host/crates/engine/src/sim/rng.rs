@@ -35,7 +35,7 @@ impl SimRng {
         from[self.below(from.len())].clone()
     }
 
-    /// Draws a failure. `permanent`: includes kinds for which a retry does not help.
+    /// Draws a failure. With `permanent`, it may also be of a kind that a retry does not resolve.
     pub(super) fn failure(&mut self, permanent: bool, max_retry_after: Duration) -> Failure {
         let kind = match self.below(10) {
             0 if permanent => FailureKind::Denied,

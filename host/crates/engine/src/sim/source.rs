@@ -1,5 +1,5 @@
 //! Model of the source and of the validator. The timeline of the source is drawn before the run, so
-//! that the oracle can look up its state at any time.
+//! that the oracle can look up the state of the source at any time.
 
 use super::rng::SimRng;
 use crate::{
@@ -8,14 +8,14 @@ use crate::{
 };
 use std::time::{Duration, Instant};
 
-/// Content of a value; 0 is an empty one.
+/// Content of a value; 0 stands for an empty value.
 pub(super) type Content = u8;
 /// Contents that the validator always rejects.
 const REJECTED_PERMANENTLY: std::ops::RangeInclusive<Content> = 6..=7;
 /// Contents that the validator rejects until [`Source::rejects_until`].
 const REJECTED_TEMPORARILY: std::ops::RangeInclusive<Content> = 8..=9;
 
-/// Value with the state of the source that it comes from. Only the oracle uses the state.
+/// Value with the index of the source's state that it comes from. Only the oracle uses the index.
 #[derive(Debug, Clone)]
 pub(super) struct SimValue {
     pub(super) content: Content,
@@ -37,7 +37,7 @@ impl Value for SimValue {
     }
 }
 
-/// State of the source from a time on.
+/// State of the source, from the time `from` until the next state.
 #[derive(Debug)]
 pub(super) struct State {
     pub(super) from: Instant,
@@ -70,11 +70,11 @@ pub(super) struct Source {
     /// Periods in which the source is unreachable.
     outages: Vec<(Instant, Instant)>,
     pub(super) cursor_kind: CursorKind,
-    /// Time until which the validator rejects some contents.
+    /// Time until which the validator rejects the contents in [`REJECTED_TEMPORARILY`].
     rejects_until: Instant,
     /// Probability of a transient validator failure.
     validator_failure_rate: f64,
-    /// Kind of a permanent rejection.
+    /// Failure kind of a rejection of the contents in [`REJECTED_PERMANENTLY`].
     rejection_kind: FailureKind,
 }
 
@@ -122,7 +122,8 @@ impl Source {
                         at += rng.up_to(period / 4) + Duration::from_millis(1);
                     }
                 }
-                // Restart: the source is unreachable, and then has not loaded its data yet.
+                // Restart of the source: it is unreachable, and then reports no value, an empty one or
+                // the previous one until it has loaded its data.
                 _ => {
                     let down_until = at + rng.up_to(period * 3);
                     source.outages.push((at, down_until));

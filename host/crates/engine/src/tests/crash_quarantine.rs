@@ -22,14 +22,15 @@ fn has_length(length: Duration, expected: Duration) -> bool {
     (expected..=expected.mul_f64(1.05)).contains(&length)
 }
 
-/// Crashes the next fetches, `times` in total.
+/// Crashes the next `times` fetches.
 fn crash_fetches(bench: &mut Bench, times: usize) {
     for _ in 0..times {
         bench.wait_for_fetch().answer(Err(crash()));
     }
 }
 
-/// Returns a bench with the value `a` published and fetching in quarantine, and its watch.
+/// Returns a bench with the value `a` published and fetching in quarantine, and the session of its
+/// watch if the strategy has one.
 fn fetch_in_quarantine(strategy: Strategy) -> (Bench, Option<Session>) {
     let mut bench = bench(strategy);
     let watch = bench.settle();
@@ -38,7 +39,7 @@ fn fetch_in_quarantine(strategy: Strategy) -> (Bench, Option<Session>) {
     (bench, watch)
 }
 
-/// Opens the watch at the earliest time and arms it.
+/// Waits until the engine opens the watch, and arms it.
 fn arm_watch(bench: &mut Bench) -> Session {
     for _ in 0..1_000 {
         if bench.opening().is_some() {
@@ -107,7 +108,7 @@ fn crash_without_value_not_stale() {
     assert_eq!(bench.stale_reasons(), [""; 0]);
 }
 
-/// A transient failure does not make the value stale immediately either.
+/// Transient failures cause no quarantine. The first one does not make the value stale immediately.
 #[test]
 fn transient_failures_never_quarantined() {
     let mut bench = bench(Strategy::Polling);
@@ -232,7 +233,7 @@ fn stale_reason_names_fetch_quarantine() {
     let reason =
         "reading is in quarantine after 5 crashes in a row; last crash: the plugin trapped";
     assert_eq!(bench.stale_reasons(), [reason]);
-    // The reason also applies to a newer value from the watch, once it becomes stale.
+    // The watch publishes `b`. When `b` becomes stale, the reason is still the fetch quarantine.
     bench.step(Input::Watched(watch, Event::Changed(value("b"))));
     assert!(bench.published() == ["b"] && bench.effects.contains(&Effect::Fresh));
     bench.step(Input::Watched(watch, Event::Dirty));
@@ -245,7 +246,8 @@ fn stale_reason_names_fetch_quarantine() {
     assert_eq!(bench.stale_reasons(), [reason]);
 }
 
-/// The fetch after the quarantine is unconditional, because a change was announced.
+/// Watch events neither end the quarantine nor shorten it. The fetch after the quarantine is
+/// unconditional, because a watch event announced a change.
 #[test]
 fn fetch_quarantine_outlasts_watch_events() {
     let (mut bench, watch) = fetch_in_quarantine(Strategy::Hybrid);
@@ -316,7 +318,7 @@ fn repeatedly_crashing_watch_quarantined() {
     assert_eq!(bench.stale_reasons(), [reason]);
 }
 
-/// An event right after the arming does not reset the count; an event after 5 s does.
+/// An event right after the arming does not reset the crash count; an event after 5 s does.
 #[test]
 fn stable_watch_resets_crash_count() {
     let mut bench = watch_in_quarantine(Strategy::Realtime);

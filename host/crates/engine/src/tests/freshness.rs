@@ -1,4 +1,5 @@
-//! Tests of freshness: confirmations, staleness and its reasons. `crash_quarantine` has those of crashes.
+//! Tests of freshness: confirmations, staleness and its reasons. The tests of staleness after a crash
+//! are in `crash_quarantine`.
 
 use super::harness::*;
 use crate::{
@@ -77,7 +78,8 @@ fn value_stale_at_its_limit() {
     assert_eq!(bench.stale_reasons(), ["the source has not answered"]);
 }
 
-/// A live watch confirms the value at its liveness limit, which may exceed `stale_after`.
+/// While a watch is live, the value becomes stale only after twice the liveness limit, if that is
+/// longer than `stale_after`.
 #[test]
 fn live_watch_extends_staleness_limit() {
     let mut settings = settings(Strategy::Realtime);
@@ -93,7 +95,8 @@ fn live_watch_extends_staleness_limit() {
     assert_eq!(bench.stale_reasons().len(), 1);
 }
 
-/// An alive event confirms the value only after the announced change was reported.
+/// After a dirty event, an alive event confirms the value only once a fetch or a watch event has
+/// reported the current value.
 #[test]
 fn alive_with_unreported_change_confirms_nothing() {
     let (mut bench, watch) = watching_bench(Strategy::Hybrid);

@@ -1,4 +1,5 @@
-//! Test bench: an engine whose effects the test answers. The clock stands still between steps.
+//! Test bench: the test takes the role of the driver, and answers the effects of the engine. Only
+//! the test advances the clock.
 
 use crate::{
     Effect, Engine, Input, Session, Settings,
@@ -24,7 +25,7 @@ pub(super) struct Bench {
     pub(super) validate: fn(&Snapshot) -> Result<(), Failure>,
 }
 
-/// Returns the settings of [`bench`]: an interval of 10 s.
+/// Returns the settings of [`bench`]: a poll interval of 10 s, otherwise the defaults.
 pub(super) fn settings(strategy: Strategy) -> Settings {
     Settings::new(strategy, Duration::from_secs(10))
 }
@@ -38,7 +39,7 @@ pub(super) fn bench_with_settings(settings: Settings) -> Bench {
     started(Engine::new(settings, 7, now), now)
 }
 
-/// Returns a bench with the value `a` published, and its live watch.
+/// Returns a bench with the value `a` published, and the session of its live watch.
 pub(super) fn watching_bench(strategy: Strategy) -> (Bench, Session) {
     let mut bench = bench(strategy);
     let watch = bench.settle().expect("strategy with a watch");

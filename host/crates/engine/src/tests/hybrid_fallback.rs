@@ -7,7 +7,7 @@ use crate::{
 };
 use std::time::Duration;
 
-/// With strategy `realtime` the reconcile poll stays scheduled as before.
+/// With strategy `realtime`, the loss of the watch does not change the time of the reconcile poll.
 #[test]
 fn lost_watch_starts_polling_in_hybrid() {
     let (mut hybrid, watch) = watching_bench(Strategy::Hybrid);

@@ -1,5 +1,5 @@
-//! Unit tests of the engine: `contract` has a test for each point of the contract, the other
-//! modules have the detailed rules.
+//! Unit tests of the engine: `contract` has a test for each point of the contract in `lib.rs`, the
+//! other modules test the detailed rules.
 
 mod contract;
 mod crash_quarantine;

@@ -7,7 +7,7 @@ use crate::{
 };
 use std::time::Duration;
 
-/// The fetch exceeded its deadline, and another one is in flight.
+/// A fetch exceeds its deadline. Its late result is ignored before and during the next fetch.
 #[test]
 fn late_result_of_cancelled_fetch_ignored() {
     let mut bench = bench(Strategy::Polling);
@@ -31,7 +31,7 @@ fn late_event_of_lost_watch_ignored() {
     assert!(bench.step(Input::Armed(watch)).effects.is_empty());
 }
 
-/// The previous watch neither publishes nor ends the current one, which is first opening, then
+/// Inputs of the previous watch have no effect while the current watch is opening, and while it is
 /// live.
 #[test]
 fn late_input_of_previous_watch_ignored() {

@@ -43,7 +43,7 @@ fn pin_without_value_not_resumed() {
     assert_eq!(bench.answer(changed("a")).published(), ["a"]);
 }
 
-/// A fetch that started during the pin sent the cursor of the held-back value.
+/// A fetch that started during the pin sent the cursor of `a`, which the pin held back.
 #[test]
 fn unchanged_after_unpin_triggers_refetch() {
     let mut bench = bench(Strategy::Polling);
@@ -57,7 +57,8 @@ fn unchanged_after_unpin_triggers_refetch() {
     assert_eq!(bench.answer(changed("a")).published(), ["a"]);
 }
 
-/// Reports during the pin confirm nothing, so the longer delay applies.
+/// Reports during the pin do not confirm the source's own value. After the unpin, a removal is
+/// therefore confirmed only after the longer delay of 3 s (`confirm_after_outage`).
 #[test]
 fn removal_after_unpin_confirmed_later() {
     let mut bench = bench(Strategy::Polling);
@@ -86,7 +87,7 @@ fn unpin_without_pin_has_no_effect() {
     assert_eq!(bench.answer(changed("a")).step(Input::Unpin).effects, []);
 }
 
-/// The report is repeated only after the source has reported the pinned value.
+/// `DiffersFromPin` is reported again only after the source has reported the pinned value.
 #[test]
 fn held_back_value_reported_once() {
     let (mut bench, watch) = watching_bench(Strategy::Hybrid);

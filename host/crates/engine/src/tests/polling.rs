@@ -36,7 +36,7 @@ fn first_polls_spread_over_interval() {
     assert!(first_polls[90] - first_polls[5] > 6_000, "the polls are spread over the interval");
 }
 
-/// Sources that polled together drift apart.
+/// The variation lets sources that poll at the same time drift apart.
 #[test]
 fn later_polls_vary_by_five_percent() {
     let mut bench = bench(Strategy::Polling);

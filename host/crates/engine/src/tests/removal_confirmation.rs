@@ -157,7 +157,8 @@ fn removal_confirmed_by_later_fetch_only() {
     assert_eq!(bench.answer(changed("a")).published(), [""; 0]);
 }
 
-/// The value that returned is in validation and does not become stale with the removal.
+/// The source reports an empty value while `b` is in validation: the engine ignores the validation
+/// result, and does not publish `b`.
 #[test]
 fn removal_report_discards_other_value_in_validation() {
     let (mut engine, validation, now) = super::validation::validating();

@@ -34,7 +34,7 @@ fn failed_fetch_retried() {
     assert_eq!(bench.wait_for_fetch().answer(changed("a")).published(), ["a"]);
 }
 
-/// A source with a short interval is not retried less often than it is polled.
+/// A source with a poll interval of 1 s is retried within 1 s after each transient failure.
 #[test]
 fn transient_retry_delay_within_poll_interval() {
     let mut settings = settings(Strategy::Polling);
@@ -48,7 +48,7 @@ fn transient_retry_delay_within_poll_interval() {
     }
 }
 
-/// The first delay is 2.5 to 5 s, and the longest one 2.5 to 5 min.
+/// The first delay is 2.5 to 5 s. From the eleventh failure on, it is 2.5 to 5 min.
 #[test]
 fn permanent_failure_retried_slowly() {
     for kind in [FailureKind::Permanent, FailureKind::Denied, FailureKind::Config] {
@@ -81,7 +81,7 @@ fn retry_after_limited_to_an_hour() {
     assert_eq!(bench.next_fetch_in(), HOUR);
 }
 
-/// Only an explicit reload ends the `retry-after` period.
+/// Watch events do not shorten the `retry-after` period; an explicit reload ends it early.
 #[test]
 fn retry_after_outlasts_watch_events() {
     let (mut bench, watch) = watching_bench(Strategy::Hybrid);
@@ -100,7 +100,8 @@ fn retry_after_outlasts_watch_events() {
     assert!(bench.step(Input::ReloadNow).fetch().is_some(), "explicit reload");
 }
 
-/// A change during the fetch skips the backoff, but not the `retry-after`.
+/// After a change during the failed fetch, the retry skips the backoff and waits only for the
+/// `retry-after`.
 #[test]
 fn retry_after_outlasts_dirty_event_during_fetch() {
     let (mut bench, watch) = watching_bench(Strategy::Hybrid);

@@ -18,7 +18,8 @@ pub(super) fn validating() -> (Engine, Session, Instant) {
     (engine, Session(first.0 + 1), now)
 }
 
-/// `Unchanged` refers to the value published at the start of the fetch.
+/// `b` is accepted while a fetch with the cursor of `a` is in flight. The result `Unchanged` refers to
+/// `a`, so it does not confirm `b`.
 #[test]
 fn unchanged_for_superseded_value_triggers_refetch() {
     let (mut engine, validation, now) = validating();
@@ -38,7 +39,7 @@ fn value_removed_during_validation_not_published() {
     assert_eq!(engine.step(now, Input::Validated(validation, Ok(()))), []);
 }
 
-/// The source reports `c`, and then the rejected `b` again, before `c` is validated.
+/// The source reports `c`, and then the rejected `b` again, before the validation of `c` ends.
 #[test]
 fn value_superseded_during_validation_not_published() {
     let (mut engine, validation, now) = validating();
@@ -54,7 +55,8 @@ fn value_superseded_during_validation_not_published() {
     assert_eq!(engine.step(now, Input::Validated(validation, Ok(()))), []);
 }
 
-/// The result of the previous validation neither publishes nor rejects the newer value.
+/// The source reports `c` while `b` is in validation. The result for `b` neither publishes nor
+/// rejects `c`.
 #[test]
 fn late_validation_result_ignored() {
     let (mut engine, previous, now) = validating();
@@ -87,7 +89,7 @@ fn rejected_value_kept_for_inspection_until_acceptance() {
     assert_eq!(bench.engine.rejected(), None);
 }
 
-/// A fetch reports the value again when its next validation is due.
+/// After a transient rejection, the next fetch is scheduled for the time of the retry.
 #[test]
 fn transient_rejection_retried_soon() {
     let mut bench = bench(Strategy::Polling);
@@ -144,7 +146,7 @@ fn weak_cursor_of_rejected_value_withheld() {
     bench.validate = |_| Err(Failure::permanent("rejected"));
     bench.step(Input::ReloadNow).answer(written("b", "this second"));
     assert_eq!(bench.wait_for_deadline().fetch().expect("due").1, None);
-    // A later report of the rejected value may also have this cursor.
+    // The cursor of the latest report of the rejected value counts.
     bench.answer(written("b", "before"));
     assert!(bench.wait_for_deadline().fetch().expect("due").1.is_some());
     bench.answer(written("b", "this second"));

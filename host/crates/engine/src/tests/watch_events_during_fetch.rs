@@ -17,13 +17,13 @@ fn older_fetch_result_keeps_watch_value() {
     bench.step(Input::Fetched(session, changed("a")));
     assert_eq!(bench.published(), [""; 0]);
     assert_eq!(bench.fetch(), None, "the fetch result counts as older");
-    // If the source has changed back, the next poll finds out, even without a watch event.
+    // If the source has changed back to `a`, the next poll returns `a`, even without a watch event.
     bench.wait_for_fetch_with_alive_events(watch);
     assert_eq!(bench.fetch().expect("due").1, None, "the poll is unconditional");
     assert_eq!(bench.answer(changed("a")).published(), ["a"]);
 }
 
-/// `Unchanged` refers to the cursor of the value before the watch event.
+/// `Unchanged` refers to the value before the watch event, so it counts as older than the event.
 #[test]
 fn unchanged_result_after_watch_event_keeps_watch_value() {
     let (mut bench, watch) = watching_bench(Strategy::Hybrid);
@@ -35,7 +35,8 @@ fn unchanged_result_after_watch_event_keeps_watch_value() {
     assert_eq!(bench.fetch().expect("due").1, None, "the poll is unconditional");
 }
 
-/// The comparison is with the value before the first of several watch events.
+/// A fetch result equal to the value before the first of several watch events counts as older than
+/// all of them.
 #[test]
 fn several_watch_events_during_fetch_keep_last_value() {
     let (mut bench, watch) = watching_bench(Strategy::Hybrid);
@@ -55,8 +56,8 @@ fn fetch_result_equal_to_watch_ignored() {
     assert_eq!(bench.effects, []);
 }
 
-/// A result that is neither the old value nor the watch's may be older or newer than the watch
-/// event.
+/// A fetch result that equals neither the value before the watch event nor the value of the event
+/// may be older or newer than the event.
 #[test]
 fn ambiguous_fetch_result_triggers_refetch() {
     let (mut bench, watch) = watching_bench(Strategy::Hybrid);

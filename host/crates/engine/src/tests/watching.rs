@@ -7,7 +7,7 @@ use crate::{
 };
 use std::time::Duration;
 
-/// The fetch is unconditional, so that a change before the arming is not lost.
+/// The fetch is unconditional, so that it finds a change that happened before the watch was armed.
 #[test]
 fn armed_watch_triggers_fetch() {
     let mut bench = bench(Strategy::Realtime);
@@ -22,7 +22,7 @@ fn armed_watch_triggers_fetch() {
     assert!(bench.step(Input::Armed(again)).fetch().is_some());
 }
 
-/// The result of the fetch in flight may be older than the watch.
+/// The result of the fetch in flight may be from before the arming of the watch.
 #[test]
 fn watch_armed_during_fetch_triggers_refetch() {
     let mut bench = bench(Strategy::Hybrid);
@@ -68,7 +68,7 @@ fn dirty_event_during_failing_fetch_retried_at_once() {
 #[test]
 fn live_watch_reconciled_at_its_interval() {
     let (mut bench, watch) = watching_bench(Strategy::Realtime);
-    // The first period after the start is shorter.
+    // The jitter can shorten the first period after the start to 10 %, so the test skips it.
     bench.wait_for_fetch_with_alive_events(watch).answer(changed("a"));
     let before = bench.now;
     bench.wait_for_fetch_with_alive_events(watch);
@@ -142,7 +142,8 @@ fn armed_watch_reported() {
     assert!(bench.effects.contains(&Effect::Report(Report::Watching)), "{:?}", bench.effects);
 }
 
-/// A realtime source that was never armed would publish the first value and no later one.
+/// The engine gives up if the watch of a `realtime` source fails permanently before it was ever armed.
+/// It continues if the watch was armed before, or if the strategy is `hybrid`.
 #[test]
 fn realtime_source_that_cannot_be_watched_gives_up() {
     let permanent = || Failure::permanent("not supported");

@@ -66,8 +66,8 @@ impl Redaction {
         }
     }
 
-    /// Registers path and query of a URL that is secret as a whole. Its host stays visible, because grants name
-    /// it.
+    /// Registers the path and query of a URL that is secret as a whole. The host stays visible, because grants
+    /// name hosts.
     pub(super) fn add_url_path(&mut self, url: &str) {
         let Ok(url) = Url::parse(url) else { return };
         for part in [url.path().trim_matches('/'), url.query().unwrap_or_default()] {

@@ -37,7 +37,7 @@ impl Reference {
     ///
     /// # Errors
     ///
-    /// Returns a reason if there is no such secret. It does not contain the secret.
+    /// Returns the reason if the secret is missing, empty or not readable. The reason does not contain the secret.
     pub(super) fn read(&self) -> Result<Zeroizing<String>, String> {
         match self {
             Self::Env(name) => match env::var(name) {
@@ -59,7 +59,7 @@ impl Reference {
     }
 }
 
-/// Reads a secret file. The error is a predicate for the path.
+/// Reads a secret file. The error text continues a sentence that begins with the path, such as "is empty".
 fn read_secret_file(path: &Path) -> Result<Zeroizing<String>, String> {
     let bytes = read_file(path, MAX_FILE_BYTES).map_err(|error| match error {
         RegularFileError::Io(error) => format!("cannot be read: {error}"),

@@ -12,9 +12,9 @@ use serde_json::{Map, Value};
 use std::{borrow::Cow, collections::BTreeMap, fmt, path::Path};
 use zeroize::{Zeroize, Zeroizing};
 
-/// Secrets of one source. Each is read once, so that all settings use the same version of it. Secrets in files are
-/// read with a deadline, so methods that read them block for five seconds at most for each file. The secrets are overwritten when
-/// they are dropped.
+/// Secrets of one source. Each secret is read once, so that all settings use the same version of it. The methods that
+/// read secret files block for five seconds at most for each file. The memory of the secrets is overwritten when they
+/// are dropped.
 #[derive(Default)]
 pub struct Secrets {
     values: BTreeMap<Reference, Zeroizing<String>>,
@@ -26,16 +26,16 @@ impl Secrets {
     ///
     /// # Errors
     ///
-    /// Returns a reason if a reference is invalid or has no secret.
+    /// Returns the reason if a reference is invalid or its secret cannot be read.
     pub fn reveal(&mut self, text: &str) -> Result<Zeroizing<String>, String> {
         self.resolve(parse_parts(text)?, false)
     }
 
-    /// Replaces the references in a text that is secret as a whole, and registers the result for redaction.
+    /// Replaces the references in a text that is secret as a whole, and registers the resulting text for redaction.
     ///
     /// # Errors
     ///
-    /// As [`reveal`](Self::reveal).
+    /// See [`reveal`](Self::reveal).
     pub fn reveal_hidden(&mut self, text: &str) -> Result<Zeroizing<String>, String> {
         let secret = self.reveal(text)?;
         self.redaction.add(&secret);
@@ -58,7 +58,8 @@ impl Secrets {
         if errors.is_empty() { Ok(revealed) } else { Err(errors) }
     }
 
-    /// Resolves the members of an object. `at` is its path, and `secret` whether it is part of a secret.
+    /// Resolves the members of an object. `at` is the path of the object in the settings. `secret` is true if the
+    /// schema marks the object or a parent as secret.
     fn resolve_object(
         &mut self,
         at: &str,
@@ -76,7 +77,7 @@ impl Secrets {
             .collect()
     }
 
-    /// Resolves a value at the path `at`.
+    /// Resolves the value at the path `at` of the settings.
     fn resolve_value(
         &mut self,
         at: &str,
@@ -146,7 +147,7 @@ impl Secrets {
                 }
             });
         }
-        // Allocated once, since a growing text would leave copies behind.
+        // Allocated once at its full size: a growing text would leave copies of the secrets in freed memory.
         let mut all = Zeroizing::new(String::with_capacity(texts.iter().map(|it| it.len()).sum()));
         for text in &texts {
             all.push_str(text);
@@ -183,7 +184,7 @@ impl Secrets {
     ///
     /// # Errors
     ///
-    /// Returns a reason if a file cannot be read. It may be in the middle of a replacement.
+    /// Returns the reason if a file cannot be read, for example while it is being replaced.
     pub fn are_outdated(&self) -> Result<bool, String> {
         let mut result = Ok(false);
         for (reference, known) in &self.values {

@@ -19,13 +19,14 @@ impl HostState {
         self.check_access(&Access::Read(path.into())).map_err(FileError::Denied)
     }
 
-    /// Returns an error that names the limit: it also reaches the operator, through the failure of the call.
+    /// Returns the error of a file that exceeds the limit `value`. The error names the limit for the operator, who sees
+    /// the error in the failure of the call.
     fn too_large(&self) -> FileError {
         let message = format!("the file is too large: {}", self.context.limits.cite("value"));
         FileError::TooLarge(message)
     }
 
-    /// Returns the error of an access. It names the limit if the access has exceeded its duration.
+    /// Returns the error of an access to a file. The error names the limit `file-access` if the access timed out.
     fn failed(&self, error: &impl Display, kind: io::ErrorKind) -> FileError {
         FileError::Failed(match kind {
             io::ErrorKind::TimedOut => {

@@ -24,9 +24,9 @@ pub(crate) struct HostState {
     hooks: HttpHooks,
     /// Called by wasmtime before each growth of a memory or a table.
     pub(crate) memory: MemoryLimiter,
-    /// Last writer of each file that the instance watches, by path.
+    /// State of the last writer (finished or unknown) of each file that the instance watches, by path.
     pub(crate) writers: HashMap<String, LastWriter>,
-    /// Message of a panic of the guest.
+    /// Message of the guest's panic, from the import `log`.
     pub(crate) panic_message: Option<String>,
     pub(crate) call_denials: CallDenials,
 }
@@ -88,7 +88,8 @@ impl HostState {
         Failure::new(kind, sanitize(&self.resolved.secrets.redact(&message)))
     }
 
-    /// Returns a guest's text for display: secrets redacted before it is truncated, control characters escaped.
+    /// Returns a guest's text for display: secrets are redacted, then control characters are escaped and a long text is
+    /// truncated.
     pub(crate) fn displayable(&self, text: &str) -> String {
         sanitize(&self.resolved.secrets.redact(prefix(text)))
     }

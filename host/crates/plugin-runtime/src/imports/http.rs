@@ -11,7 +11,7 @@ use reloader_util::sanitize::sanitize;
 use std::sync::Arc;
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
 
-/// Replaces the outgoing handler of `wasmtime-wasi-http`.
+/// Replacement for the outgoing handler of `wasmtime-wasi-http`.
 pub(crate) struct HttpHooks {
     context: Arc<SourceContext>,
     resolved: Arc<ResolvedSettings>,
@@ -56,7 +56,8 @@ impl HttpHooks {
         }
     }
 
-    /// Adds the credentials that the operator configured for the origin. They replace headers of the plugin.
+    /// Adds the credentials that the operator configured for the origin. A credential replaces the plugin's header of
+    /// the same name.
     fn add_credentials(&self, origin: &HttpOrigin, headers: &mut http::HeaderMap) {
         for credential in self.resolved.credentials.iter().filter(|c| c.origin == *origin) {
             headers.insert(credential.name.clone(), credential.value.clone());
@@ -67,8 +68,8 @@ impl HttpHooks {
 type Io = Box<dyn Future<Output = Result<(), Error>> + Send>;
 type SendResult = Result<(http::Response<WasiBody>, Io), Error>;
 
-/// Returns the URL with the checked origin in its canonical form. Other spellings of an origin would have
-/// connections of their own, and another parser might read them differently.
+/// Returns the URL with the checked origin in its canonical form. So all spellings of an origin share connections, and
+/// the HTTP client cannot parse a spelling differently than the grant check did.
 fn canonical_uri(uri: &http::Uri, origin: &HttpOrigin) -> http::Uri {
     let (scheme, default) = if origin.tls { ("https", ":443") } else { ("http", ":80") };
     let address = origin.address.to_string();

@@ -7,7 +7,7 @@ use std::{fmt::Write, time::Instant};
 use tracing::{Level, level_filters::LevelFilter};
 use wit::log::{Field, Level as GuestLevel};
 
-/// Maximum length of the module of an event, in bytes. A longer one is truncated.
+/// Maximum length of the module (the log target) of a guest's event, in bytes. A longer name is truncated.
 const MAX_MODULE_BYTES: usize = 128;
 /// Maximum number of fields of an event. Further ones are omitted.
 const MAX_FIELDS: usize = 32;
@@ -34,7 +34,7 @@ impl wit::log::Host for HostState {
         for Field { name, value } in fields.iter().take(MAX_FIELDS) {
             let _ = write!(text, " {}={}", self.displayable(name), self.displayable(value));
         }
-        // Truncates the line with all its fields.
+        // `sanitize` also truncates: the length limit applies to the message together with its fields.
         let text = sanitize(&text);
         let mut module = self.displayable(&target);
         module.truncate(module.floor_char_boundary(MAX_MODULE_BYTES));

@@ -120,7 +120,7 @@ fn override_sockets(linker: &mut Linker<HostState>) -> wasmtime::Result<()> {
 }
 
 impl HostState {
-    /// Returns whether a part of a request exceeds its maximum length, and records the denial.
+    /// Returns whether a part of a request exceeds its maximum length. If so, records a denial.
     fn is_too_long(&self, part: &str, length: usize, max: usize) -> bool {
         let is_too_long = length > max;
         if is_too_long {

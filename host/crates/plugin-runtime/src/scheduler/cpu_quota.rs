@@ -1,7 +1,7 @@
-//! CPU quotas for guest calls: token buckets for each source, and two that all sources share.
+//! CPU quotas for guest calls: three token buckets for each source, and two that all sources share.
 //!
 //! A call is charged with the CPU time that it used. The scheduler asks the quota where the next call of the
-//! source starts (inline, or in one of the pools) and how precisely it is timed.
+//! source starts (inline, or in one of the pools) and which clock measures its CPU time.
 
 use crate::cpu_timer::Clock;
 use reloader_util::{sync::Mutex, token_bucket::TokenBucket};
@@ -12,34 +12,36 @@ pub(crate) const INLINE_CALL_LIMIT: Duration = Duration::from_millis(2);
 /// CPU time after which a call leaves the shared pool for the background pool.
 pub(crate) const SHARED_CALL_LIMIT: Duration = Duration::from_millis(3);
 
-/// Number of calls of a new source that must stay below [`INLINE_CALL_LIMIT`] before one starts inline. The
-/// first calls of a source are two to open and read, two to open and arm, and another read.
+/// Number of calls of a new source that must stay below [`INLINE_CALL_LIMIT`] before its next call may start inline.
+/// The first five calls of a source are `open` and `reload`, `open` and `arm`, and a second `reload`.
 const PROBATION_CALLS: u32 = 5;
 /// CPU time of each call that is not charged.
 const FREE_PER_CALL: Duration = Duration::from_micros(20);
-/// Time after which any charge is forgotten.
+/// Maximum time until a bucket is full again, however large the charges were.
 const MAX_RECOVERY: Duration = Duration::from_secs(600);
 
-/// Maximum charge of one call that the allowance can cover.
+/// Maximum CPU time of one call that the allowances cover; see `SourceBuckets::allowance`.
 const ALLOWANCE_PER_CALL: Duration = Duration::from_micros(250);
-/// Divisor of the refill rate of a source's allowance: the rate is wall-clock time divided by this number.
+/// Divisor of the refill rate of a source's allowance: 1/10 second of CPU time per second of wall-clock time.
 const SOURCE_ALLOWANCE_DIVISOR: u32 = 10;
-/// Divisor of the refill rate of the allowance of all sources.
+/// Divisor of the refill rate of the allowance that all sources share: 1/5 second of CPU time per second of wall-clock
+/// time.
 const SHARED_ALLOWANCE_DIVISOR: u32 = 5;
 
-/// Divisor of the refill rate of a source's inline quota. At this rate, inline calls are not among the slowest
-/// 1 % of the program's own tasks.
+/// Divisor of the refill rate of a source's inline quota. Inline calls that take a thousandth of the wall-clock time do
+/// not affect the 99th percentile of the latency of the program's own tasks.
 const INLINE_DIVISOR: u32 = 1_000;
 /// Burst of the inline quota and of a source's allowance, in CPU time.
 const INLINE_BURST: Duration = Duration::from_millis(5);
 
-/// Burst of the heavy-use quota, in CPU time: a source that exceeds it is heavy.
+/// Burst of the heavy-use quota, in CPU time. A source that exceeds the quota is heavy: its calls start in the
+/// background pool.
 const HEAVY_BURST: Duration = Duration::from_millis(50);
 /// Divisor of the refill rate of the heavy-use quota for calls shorter than [`SHARED_CALL_LIMIT`], unless the
 /// shared pool is saturated. For all other calls, the divisor is [`INLINE_DIVISOR`].
 const SHORT_CALL_DIVISOR: u32 = 20;
 
-/// Divisor of the refill rate of the shared pool's quota.
+/// Divisor of the refill rate of the shared pool's quota: 1/4 second of CPU time per second of wall-clock time.
 const SHARED_POOL_DIVISOR: u32 = 4;
 /// Burst of the shared pool's quota and of the allowance of all sources, in CPU time.
 const SHARED_BURST: Duration = Duration::from_millis(50);
@@ -56,14 +58,14 @@ struct SourceBuckets {
     probation_calls: u32,
     /// Allowance: CPU time of short calls that is not charged to the other buckets.
     allowance: TokenBucket,
-    /// Inline quota.
+    /// Inline quota: calls of the source start inline only while CPU time is available.
     inline: TokenBucket,
-    /// Heavy-use quota.
+    /// Heavy-use quota: the source is heavy while the bucket is in debt.
     heavy: TokenBucket,
 }
 
 impl CpuQuota {
-    /// Returns the quota of a new source: it is on probation.
+    /// Returns the quota of a new source. Its calls start inline only after [`PROBATION_CALLS`] short calls.
     pub(crate) fn new(now: Instant) -> Self {
         Self(Mutex::new(SourceBuckets {
             probation_calls: PROBATION_CALLS,
@@ -79,7 +81,7 @@ impl CpuQuota {
         buckets.probation_calls == 0 && !buckets.inline.available_time(now).is_zero()
     }
 
-    /// Returns the clock for the source's next call: the precise one unless its inline quota is full.
+    /// Returns the clock for the source's next call: the precise thread clock, unless the inline quota is full.
     pub(crate) fn clock(&self, now: Instant) -> Clock {
         if self.0.lock().inline.time_to_full(now).is_zero() { Clock::Wall } else { Clock::Thread }
     }
@@ -89,7 +91,7 @@ impl CpuQuota {
         self.0.lock().is_heavy(now)
     }
 
-    /// Charges the CPU time of a call. Reads the clock only if the call is not free.
+    /// Charges the CPU time of a call. Calls `clock` only if the call took longer than [`FREE_PER_CALL`].
     pub(crate) fn charge(
         &self,
         time: Duration,
@@ -133,7 +135,7 @@ impl SourceBuckets {
     }
 }
 
-/// CPU quota of all sources together. It bounds the sum of many small uses.
+/// CPU quota of all sources together. Bounds the total CPU time of many sources that each stay within their own quota.
 #[derive(Debug)]
 pub(crate) struct SharedQuota(Mutex<SharedBuckets>);
 

@@ -20,7 +20,7 @@ pub(crate) const EPOCH: Duration = Duration::from_millis(1);
 /// Length of an epoch while a guest runs in the background pool: time between two yields to other threads.
 pub(crate) const BACKGROUND_EPOCH: Duration = Duration::from_micros(250);
 
-/// Increments the engine's epoch while guests run, and sleeps otherwise.
+/// Ticker that increments the engine's epoch while guests run, and sleeps otherwise.
 #[derive(Debug, Clone)]
 pub(crate) struct EpochTicker {
     thread: Arc<TickerThread>,
@@ -75,7 +75,7 @@ impl EpochTicker {
         shared.running.fetch_add(1, Ordering::SeqCst);
         shared.in_background.fetch_add(in_background.into(), Ordering::SeqCst);
         shared.arm_timer();
-        /// Stops the CPU timer, also when polling panics.
+        /// Counts the guest as stopped and pauses the CPU timer, also when polling panics.
         struct PollGuard<'a>(&'a Shared, &'a CpuTimer, usize);
         impl Drop for PollGuard<'_> {
             fn drop(&mut self) {
@@ -121,7 +121,7 @@ impl Shared {
             engine.increment_epoch();
             drop(engine);
             self.armed_for.store(NOT_ARMED, Ordering::SeqCst);
-            // Covers guests that started before `armed_for` was reset, and saw the timer as armed.
+            // A guest that started before `armed_for` was reset saw the timer as armed, and has not armed it.
             if self.running.load(Ordering::SeqCst) > 0 {
                 self.arm_timer();
             }

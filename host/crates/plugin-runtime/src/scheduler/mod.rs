@@ -6,8 +6,9 @@
 //! | shared pool | 1 thread of normal priority | [`EPOCH`](epoch_interruption::EPOCH) | its source is not heavy | 3 ms of CPU time, to the background pool |
 //! | background pool | threads of low priority on half of the processors | [`EPOCH`](epoch_interruption::EPOCH); yields each [`BACKGROUND_EPOCH`] | its source is heavy | – |
 //!
-//! A call starts at the first level that admits it and moves down only. The next call of the same source
-//! starts at the level that the source's [`CpuQuota`] admits; quotas recover with time.
+//! A source is heavy while it exceeds the heavy-use quota of its [`CpuQuota`]. A call starts at the first level that
+//! admits it and moves down only. The next call of the same source starts at the level that the source's quotas admit
+//! at that time; quotas recover with time.
 //!
 //! Inline execution has the lowest latency, because no thread is woken. The pools exist because a guest cannot
 //! be interrupted everywhere: some of its instructions (filling its memory) and the host's work for it (copying
@@ -111,7 +112,7 @@ impl Scheduler {
         }
     }
 
-    /// Drops a value whose destructor is slow in the shared pool, or here if the pool has no threads.
+    /// Drops a value with a slow destructor: on the shared pool, or on the current thread if the pool has no threads.
     pub(crate) fn drop_in_pool(&self, value: impl Send + 'static) {
         let _task = self.shared_pool.spawn(async move { drop(value) });
     }
@@ -156,7 +157,7 @@ impl Scheduler {
             Ok(output) => output,
             Err(error) => match error.try_into_panic() {
                 Ok(panic) => resume_unwind(panic),
-                // The pool is being shut down, and the task of the caller with it.
+                // The pool has been shut down. The task of the caller ends at the same time.
                 Err(_) => pending().await,
             },
         }
@@ -166,8 +167,8 @@ impl Scheduler {
 /// Yields the processor if the guests of this thread have computed for a [`BACKGROUND_EPOCH`] since the last
 /// yield.
 ///
-/// The nice value alone does not ensure that: the kernel credits a thread for the time it slept, so that
-/// threads that only sleep briefly would take precedence.
+/// The nice value of the thread is not enough: the kernel credits a thread for the time in which it slept, so a
+/// background thread that sleeps briefly between computations would take precedence over other threads.
 pub(crate) fn yield_to_other_threads() {
     thread_local!(static LAST_YIELD: Cell<Duration> = const { Cell::new(Duration::ZERO) });
     let now = Clock::Thread.now();

@@ -1,8 +1,8 @@
 //! One-shot timer that a thread waits for.
 //!
-//! Arming it is on the path of each value and must be cheap. Waking the waiting thread to arm a timer would take
-//! longer than all other work of the host for a call. So on Linux, the timer is a `timerfd`: the kernel wakes
-//! the thread only when the timer expires.
+//! The host arms the timer during guest calls, so arming must be cheap. Waking the waiting thread to arm a timer would
+//! take longer than everything else that the host does for a call. So on Linux, the timer is a `timerfd`: the kernel
+//! wakes the thread only when the timer expires.
 
 pub(crate) use imp::Timer;
 

@@ -45,8 +45,8 @@ pub(crate) async fn reload(
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct RollbackQuery {
-    /// Revision whose value is published again. Default: the newest one that is older than the current one (if
-    /// the source is pinned: than the pinned one) and has another value.
+    /// Revision whose value is published again. Default: the newest revision with a different value that is older than
+    /// the current revision, or than the pinned revision if the source is pinned.
     to: Option<u64>,
 }
 

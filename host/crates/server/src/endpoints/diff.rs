@@ -21,12 +21,12 @@ pub(crate) fn routes() -> Router<Arc<SharedState>> {
     Router::new().route("/v1/sources/{source}/diff", get(diff))
 }
 
-/// Upper bound of each value. In the worst case measured, a line for every one or two bytes in both values, a
-/// comparison takes 46 MiB of memory and 130 ms of CPU time.
+/// Maximum size of each of the two compared values, in bytes. In the worst case measured, lines of one or two bytes in
+/// both values, a comparison of this size takes 46 MiB of memory and 130 ms of CPU time.
 const MAX_VALUE_BYTES: usize = 1 << 20;
-/// Time limit of a comparison. The rest of the values is then reported as different.
+/// Time limit of a comparison. Lines that are not compared within this time are reported as different.
 const DIFF_TIMEOUT: Duration = Duration::from_millis(500);
-/// Upper bound of the lines in a response.
+/// Maximum number of lines in a response.
 const MAX_LINES: usize = 20_000;
 /// Number of unchanged lines that are reported before and after each change.
 const CONTEXT_LINES: usize = 3;
@@ -94,7 +94,7 @@ fn not_comparable(revision: u64, reason: &str) -> Problem {
 fn lines(old: &str, new: &str) -> Vec<DiffLine> {
     let diff = TextDiff::configure().timeout(DIFF_TIMEOUT).diff_lines(old, new);
     let mut lines = Vec::new();
-    // Number of lines of the old text that are reported or skipped.
+    // Number of lines of the old text that `lines` already covers.
     let mut done = 0;
     for group in diff.grouped_ops(CONTEXT_LINES) {
         let start = group.first().map_or(done, |op| op.old_range().start);
@@ -177,7 +177,7 @@ mod tests {
         assert_eq!(render("", "a"), ["+a"]);
     }
 
-    /// Two texts without a common line have 40,000 changed lines.
+    /// Two texts without a common line have 40,000 changed lines. The response has the first 20,000 and a `skip` line.
     #[test]
     fn different_texts_are_cut_at_line_limit() {
         let text = |seed: u64| -> String {

@@ -34,7 +34,8 @@ pub(crate) struct Readiness {
     /// `true` if all required sources have a value, all required sinks have delivered it, and the host is not
     /// stopping.
     ready: bool,
-    /// Required sources and sinks that are not ready, and `host (stopping)` while the host is stopping. Absent if the caller may not access all sources.
+    /// Required sources and sinks that are not ready, and `host (stopping)` while the host is stopping. Absent if the
+    /// caller may not access all sources.
     #[serde(skip_serializing_if = "Option::is_none")]
     missing: Option<Vec<String>>,
 }
@@ -51,7 +52,7 @@ pub(crate) async fn healthz() -> Json<Health> {
 
 /// Readiness check.
 ///
-/// Requires no token. The list of missing items requires a token that may access all sources.
+/// Requires no token. The list `missing` requires a token that may access all sources.
 #[utoipa::path(get, path = "/readyz", tag = "health", security(()), responses(
     (status = 200, description = "All required sources and sinks are ready", body = Readiness),
     (status = 503, description = "A required source or sink is not ready, or the host is stopping", body = Readiness),

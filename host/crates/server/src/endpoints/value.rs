@@ -37,8 +37,8 @@ const MAX_WAIT: Duration = Duration::from_secs(300);
 #[into_params(parameter_in = Query)]
 pub(crate) struct ValueQuery {
     /// Maximum duration of a long poll, such as `500ms`, `30s` or `2m`; at most `5m`. With `If-None-Match`, the
-    /// response is delayed until the value no longer matches; without, until the source has a value. Default:
-    /// no wait.
+    /// response is delayed until the value no longer matches; without this header, until the source has a value.
+    /// Default: no wait.
     #[param(example = "30s", pattern = "^([0-9]{1,5}ms|[12]?[0-9]{1,2}s|[0-5]m)$")]
     wait: Option<String>,
     /// Revision of the value. Default: the current revision. With `revision`, `wait` has no effect.
@@ -132,8 +132,8 @@ async fn revoked(shared: &SharedState, caller: &Caller, name: &str) -> Problem {
     }
 }
 
-/// Waits until the value of a source does not match `if_none_match`, or until the deadline. If the source is
-/// replaced, it waits for the value of its replacement.
+/// Waits until the value of a source does not match `if_none_match`, or until the deadline. If a configuration
+/// reload replaces the source, continues with the new source.
 async fn wait_for_change(
     shared: &SharedState,
     name: &str,

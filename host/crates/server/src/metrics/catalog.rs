@@ -97,7 +97,7 @@ pub const CONFIG_REJECTED: Metric = gauge(
 /// 1 if the state store cannot be written.
 pub const STATE_FAILING: Metric = gauge(
     "state_failing",
-    "1 if the state cannot be written, so that a crash would lose published values, else 0",
+    "1 if the state store cannot be written, so that a crash would lose published values, else 0",
 );
 /// Resident memory of the host.
 pub const RESIDENT_MEMORY: Metric =
@@ -109,12 +109,12 @@ pub const HTTP_REQUESTS: Metric =
     counter("http_requests", "HTTP requests answered, by status class");
 /// Connections to the API.
 pub const HTTP_CONNECTIONS: Metric = gauge("http_connections", "Open connections to the API");
-/// Clients of the event log.
+/// Open event streams.
 pub const EVENT_STREAMS: Metric = gauge("event_streams", "Open event streams");
 /// Overflows of the inotify queue.
 pub const FILE_EVENT_OVERFLOWS: Metric = counter(
     "file_event_overflows",
-    "Overflows of the inotify event queue; each caused a rescan of all files",
+    "Overflows of the inotify event queue; each caused a rescan of all watched files",
 );
 
 /// State of a source, by the label `state`.
@@ -127,8 +127,8 @@ pub const FAILURES: Metric =
 pub const SINK_FAILING: Metric =
     gauge("sink_failing", "1 if the last delivery to the sink failed, else 0");
 
-/// Counter or gauge of each source, and the function that returns its number at the given time; `None` if the
-/// source has none.
+/// Counter or gauge of each source, and the function that returns the number of a source at the given time; `None`
+/// if the source has no number.
 pub type SourceMetric = (Metric, fn(&SourceCounts, Timestamp) -> Option<f64>);
 
 /// Histogram of each source, and the function that returns its distribution.
@@ -156,7 +156,7 @@ pub const SOURCE_METRICS: [SourceMetric; 15] = [
     (
         counter(
             "denied_accesses",
-            "Accesses denied to the plugin for lack of a grant, and events of rate limiting",
+            "Accesses denied to the plugin because a grant was missing, and exceeded rate limits of the plugin",
         ),
         |source, _| Some(source.counts.denied_accesses as f64),
     ),
@@ -183,7 +183,7 @@ pub const SOURCE_METRICS: [SourceMetric; 15] = [
     (
         gauge(
             "value",
-            "Size of the current value, in bytes; absent if its values are not readable",
+            "Size of the current value, in bytes; absent if the values of the source are not readable",
         )
         .bytes(),
         |source, _| {

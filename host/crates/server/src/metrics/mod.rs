@@ -78,7 +78,7 @@ fn encode_all(scrape: Scrape, is_openmetrics: bool) -> Result<Built, Problem> {
 /// Media type of the OpenMetrics text format.
 const OPENMETRICS: &str = "application/openmetrics-text";
 
-/// All metrics at one point in time, as far as the caller may access them.
+/// All metrics that the caller may access, at one point in time.
 #[derive(Debug)]
 struct Scrape {
     now: Timestamp,

@@ -38,12 +38,12 @@ export class DiffPanel {
     } catch (error) {
       if (this.#shown !== key) return;
       this.showNote(error.message);
-      // A client error is permanent and is not retried.
+      // A client error (status 4xx) is permanent, so these revisions are not requested again.
       if (error.status >= 400 && error.status < 500) this.#shown = key;
     }
   }
 
-  /** Loads the lines of a value. A secret may be below its key, so a single line does not show whether it is one. */
+  /** Loads the lines of a value. Secrets are detected in the whole value, since a secret may be on a line below its key. */
   async #lines(revision) {
     const { bytes } = await fetchBytes(sourcePath(this.name, `/value?revision=${revision}`));
     const text = decodeText(bytes);
@@ -83,7 +83,7 @@ function row(line, old, now) {
   const [sign, word] = SIGNS[line.kind];
   const text = el("span", { class: "diff-text" });
   const known = line.new ? now[line.new - 1] : old[line.old - 1];
-  // The host and the browser may split lines differently. Then only secrets within the line are masked.
+  // The host and the browser may split lines differently. Then secrets are detected in the single line only.
   if (known?.text === line.text) known.appendTo(text);
   else fill(text, line.text);
   return el(

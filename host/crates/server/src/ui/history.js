@@ -63,7 +63,7 @@ export class HistoryPanel {
     return chosen && all.has(chosen.from) && all.has(chosen.to);
   }
 
-  /** Returns the current value and the previous one; null if there is only one value. */
+  /** Returns the revisions of the newest value and of the value before; null if there is only one value. */
   #latest() {
     const [to, from] = this.#revisions.filter(hasValue);
     return from ? { from: from.revision, to: to.revision } : null;

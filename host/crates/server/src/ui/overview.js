@@ -10,7 +10,7 @@ import { configError, groups, isLoaded, order, rank, sources, watch } from "./st
 const STATES = ["current", "stale", "waiting", "removed", "ended"];
 const COLUMNS = ["State", "Source", "Revision", "Changed", "Last hour", "Sinks"];
 
-/** State of the view that survives a visit to another view. */
+/** Filter and scroll position, kept while another view is open. */
 const kept = { filter: "", state: null, scroll: 0 };
 
 class Overview {

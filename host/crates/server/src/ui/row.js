@@ -1,4 +1,4 @@
-// Row of a source in the overview. It is created once, and each update changes only what differs.
+// Row of a source in the overview. A row is created once, and each update changes only the cells that differ.
 
 import { badge, el, pin, setText, unseen, worded } from "./dom.js";
 import { number, setSparkline, setWhen, sparkline, when } from "./format.js";

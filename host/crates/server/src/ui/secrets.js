@@ -69,7 +69,7 @@ function inJson(text) {
     } else if (token === ",") {
       key = null;
     } else {
-      // The token may be a key. If a colon follows, its range is removed again.
+      // The token may be a key. If a colon follows, the range of the token is removed again.
       const name = level?.secret ?? key ?? (token.includes("PRIVATE KEY-----") ? "private key" : null);
       last = found.length;
       if (name) found.push(range(start, token.length, name));

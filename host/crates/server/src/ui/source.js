@@ -9,7 +9,7 @@ import { HistoryPanel } from "./history.js";
 import { groupsOf, sources, watch } from "./store.js";
 import { ValuePanel } from "./value.js";
 
-/** Time between two reads of the details. Counters change without an event. */
+/** Time between two reads of the details, which are read periodically since counters change without an event. */
 const REFRESH_INTERVAL_MS = 10_000;
 
 class SourcePage {
@@ -101,7 +101,7 @@ class SourcePage {
       this.detail = null;
       this.state.replaceChildren();
     }
-    // Details that are displayed stay. The banner reports the lost connection.
+    // Details that are already displayed stay. The banner reports a lost connection.
     if (this.detail) return;
     this.loading.hidden = false;
     setText(this.loading, isGone ? "The configuration has no source of this name." : error.message);
@@ -135,7 +135,7 @@ class SourcePage {
       this.#showResult(success ?? message);
       await this.read();
     } catch (error) {
-      // A permission error has a notice of its own, which stays.
+      // `#showPermissions` displays a permission error in a separate notice, which stays.
       if (error.status !== 403) this.#showResult(error.message, true);
       this.#showPermissions();
       this.history.redraw();

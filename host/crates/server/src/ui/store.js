@@ -86,7 +86,7 @@ function change(event) {
   const { source: name, ...status } = event;
   const before = sources.get(name);
   if (!before) {
-    // An event lacks some fields of a new source.
+    // An event lacks some fields that the row of a new source needs, so the list is loaded again.
     refreshSoon();
     return;
   }
@@ -95,7 +95,7 @@ function change(event) {
   if (groups.some((group) => group.sources.includes(name))) refreshSoon();
 }
 
-/** Adds new changes to the current minute. The next refresh moves them to the right minute. */
+/** Adds new changes to the count of the last minute. The next refresh replaces the counts by those of the host. */
 function updatedActivity(before, status) {
   const changes = Math.max(0, status.revision - before.revision);
   if (changes === 0) return before.activity;

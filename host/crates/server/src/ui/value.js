@@ -81,7 +81,7 @@ export class ValuePanel {
 /** Returns the reason why the value is not displayed; null if it is displayed. */
 function hiddenReason({ readable, size: bytes, state }) {
   if (!readable) return "The values of this source are secret: the host delivers them only to sinks.";
-  if (bytes === null) return state === "removed" ? "No value: the source has removed it." : "No value yet.";
+  if (bytes === null) return state === "removed" ? "No value: the source no longer has one." : "No value yet.";
   if (bytes > MAX_DISPLAYED_BYTES) return `${size(bytes)}: too large to display. Download it to inspect it.`;
   return null;
 }

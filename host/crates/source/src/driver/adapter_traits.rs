@@ -8,15 +8,15 @@ pub(crate) trait Adapter {
     type Value: Value;
     /// State that is kept between two reads, such as a plugin instance or a connection.
     type Reader;
-    /// Returns the reader for the next read, unless it must not be used again.
+    /// Future of a read. Outputs the reader for the next read, or `None` if the reader must not be used again.
     type ReadFuture: Future<Output = (Option<Self::Reader>, Result<Outcome<Self::Value>, Failure>)>
         + Unpin;
     type Watch;
     type WatchFuture: Future<Output = (Option<Self::Watch>, WatchResult<Self::Value>)> + Unpin;
     type ValidateFuture: Future<Output = Result<(), Failure>> + Unpin;
 
-    /// Idle time after which a reader is dropped. If the next read is due later than that, an infrequent reader is
-    /// dropped immediately.
+    /// Idle time after which the driver drops a reader. If the next scheduled read is further away than this time, the
+    /// driver immediately drops the reader of a source that is rarely read.
     const READER_IDLE_TIMEOUT: Duration;
 
     /// Reads the source, with the reader of the previous read if there is one.

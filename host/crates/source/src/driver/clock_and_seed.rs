@@ -5,7 +5,7 @@ use std::{
     time::Instant,
 };
 
-/// Returns a random seed for the jitter of a source. A process ID would not do: in containers it is often the same.
+/// Returns a random seed for the jitter of a source. The process ID is unsuitable: in containers it is often the same.
 pub(crate) fn seed() -> u64 {
     RandomState::new().hash_one(())
 }

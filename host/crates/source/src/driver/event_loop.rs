@@ -38,7 +38,7 @@ pub(crate) enum Command<A: Adapter> {
     Pin(A::Value),
     /// Remove the pin.
     Unpin,
-    /// Replace the source and its settings.
+    /// Replace the adapter, which calls the source, and the settings.
     Replace(Box<(A, Settings)>),
 }
 
@@ -61,8 +61,8 @@ pub(crate) struct Driver<A: Adapter, P> {
     metrics: MetricsRecorder,
 }
 
-/// Number of reads in a row after which a source counts as frequently read, so that its reader is kept. At the
-/// start, each source is read twice.
+/// Number of reads in a row after which a source counts as frequently read, so that its reader is kept. More than two,
+/// because each source is read twice at its start.
 const MIN_FREQUENT_READS: u32 = 3;
 
 /// Maximum number of watch events in a row before the driver yields and handles reads and timers.
@@ -91,7 +91,11 @@ impl<A: Adapter, P: Publish<Value = A::Value>> Driver<A, P> {
         }
     }
 
-    /// Runs the source. Returns when the sender of the commands is dropped, or with the reason of the end.
+    /// Runs the source until the sender of the commands is dropped, or until the driver ends by itself.
+    ///
+    /// # Errors
+    ///
+    /// The reason why the driver ended by itself.
     pub(crate) async fn run(
         &mut self,
         mut commands: mpsc::Receiver<Command<A>>,
@@ -112,12 +116,13 @@ impl<A: Adapter, P: Publish<Value = A::Value>> Driver<A, P> {
                     Some(command) => self.handle_command(command),
                     None => return Ok(()),
                 },
-                // Polled before new values, so that new values are compared with the accepted value.
+                // Polled before watch events and reads, so that a new value is compared with a value that has just been
+                // accepted.
                 (session, result) = completion(&mut self.validating) => {
                     Input::Validated(session, result)
                 }
-                // Polled before the result of a read, so that if both are ready, the result of the read is handled last and
-                // the event does not replace it.
+                // Polled before the result of a read. If both are ready, the result of the read is handled last, so
+                // that an older value from the event does not replace it.
                 (session, (watch, result)) = completion(&mut self.watching), if !is_flooded => {
                     consecutive_events += 1;
                     self.handle_watch_result(session, watch, result)
@@ -162,7 +167,7 @@ impl<A: Adapter, P: Publish<Value = A::Value>> Driver<A, P> {
             Command::Replace(new) => {
                 let (adapter, settings) = *new;
                 self.adapter = adapter;
-                // Drops all calls of the previous source.
+                // Drops the calls in progress of the previous adapter.
                 (self.reader, self.reading, self.watching) = (None, None, None);
                 self.validating = None;
                 Input::Replaced(settings)
@@ -196,7 +201,7 @@ impl<A: Adapter, P: Publish<Value = A::Value>> Driver<A, P> {
         self.last_read = Some((now, previous.map_or(1, |(_, reads)| reads.saturating_add(1))));
     }
 
-    /// Starts to wait for the next event of the watch, and returns the input for the engine.
+    /// Starts to wait for the next event if the watch is still open, and returns the input for the engine.
     fn handle_watch_result(
         &mut self,
         session: Session,
@@ -216,7 +221,8 @@ impl<A: Adapter, P: Publish<Value = A::Value>> Driver<A, P> {
     /// Executes the effects of a step. Returns whether a value or a removal was published.
     fn execute(&mut self, effects: Vec<Effect<A::Value>>) -> Result<bool, Ended<P::Error>> {
         let mut is_published = false;
-        // The effects of an immediate validation come after all effects of the step that requested it.
+        // A validation that completes immediately has effects, too. They are executed after all effects of the step
+        // that requested the validation.
         let mut effects = VecDeque::from(effects);
         while let Some(effect) = effects.pop_front() {
             self.metrics.record_effect(&effect);
@@ -310,7 +316,8 @@ async fn sleep_until(deadline: Option<Instant>) {
     }
 }
 
-/// Waits for the call in the slot, empties the slot, and returns the output. Pending while the slot is empty.
+/// Waits for the call in the slot, empties the slot, and returns the output of the call. Waits forever if the slot is
+/// empty.
 async fn completion<F: Future + Unpin>(slot: &mut Option<(Session, F)>) -> (Session, F::Output) {
     match slot {
         Some((session, future)) => {

@@ -31,15 +31,15 @@ impl MetricsRecorder {
             Input::Watched(_, Event::Changed(_) | Event::Dirty | Event::Removed) => {
                 self.change_noticed_at.get_or_insert_with(now);
             }
-            // The next publication is not the reaction to the earlier event.
+            // The next publication is a reaction to the command, not to the earlier event.
             Input::Replaced(_) | Input::Pin(_) => self.change_noticed_at = None,
             _ => {}
         }
         matches!(input, Input::Fetched(_, Ok(_)) | Input::Watched(_, Event::Changed(_)))
     }
 
-    /// Ends the measurement of the reaction time if the value leads to no validation, fetch or publication: it is
-    /// not a change. An example is a value that was rejected before.
+    /// Ends the measurement of the reaction time if the value leads to no validation, fetch or publication. Such a
+    /// value is not a change: for example, it was rejected before.
     pub(super) fn record_reaction_to_value<V>(&mut self, effects: &[Effect<V>]) {
         let is_reaction = |effect: &Effect<V>| {
             matches!(effect, Effect::Validate(..) | Effect::Fetch(..) | Effect::Publish(..))

@@ -2,9 +2,9 @@
 //!
 //! | event | rule |
 //! |---|---|
-//! | lasting failure | logged once; at DEBUG until its reason changes |
-//! | flapping failure: it recurs for the same reason within [`FLAP_INTERVAL`] | logged at DEBUG until it lasts |
-//! | any event | rate limit: [`LogLimit`]; logged at DEBUG above it |
+//! | lasting failure | logged once at WARN or INFO; repetitions with the same reason are logged at DEBUG |
+//! | failure that recurs within [`FLAP_INTERVAL`] (flapping) | logged at DEBUG until it occurs twice in a row |
+//! | any event | rate limited by [`LogLimit`]; events above the limit are logged at DEBUG |
 //!
 //! Each event has a fixed phrase ([`log_event`]); variable data is in its fields.
 
@@ -25,7 +25,7 @@ use tracing::{
 
 /// A failure that recurs for the same reason within this time after its end is flapping.
 const FLAP_INTERVAL: Duration = Duration::from_secs(60);
-/// Interval of the events that the rate limit allows after a burst.
+/// Interval at which the rate limit allows one further event after a burst.
 const RATE_LIMIT_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Log of one source.
@@ -122,8 +122,8 @@ impl LogEvent {
     }
 }
 
-/// Creates a log event from its level, phrase and fields. `cargo xtask log-events` lists the calls; the field `source`
-/// and the level DEBUG of repeated events are added to each.
+/// Creates a log event from its level, phrase and fields. `cargo xtask log-events` finds the events by the calls of
+/// this macro, and adds the field `source` and the level DEBUG (of repetitions) to each event.
 macro_rules! log_event {
     ($level:ident, $phrase:literal $(, $field:ident)* $(,)?) => {
         LogEvent { $($field: $field.into(),)* ..LogEvent::new(Level::$level, $phrase) }
@@ -152,7 +152,7 @@ impl Log {
         self.write(now, log_event!(INFO, "value removed", revision));
     }
 
-    /// Records that the source has confirmed its value: the next rejection is a new one.
+    /// Records that the source has confirmed its value: the next rejection is logged at WARN, also for the same reason.
     pub(super) fn value_confirmed(&mut self) {
         self.rejection = None;
     }
@@ -160,9 +160,9 @@ impl Log {
     /// Logs that the value has become stale, or is stale for another reason.
     pub(super) fn value_stale(&mut self, now: Instant, failure: &Failure) {
         if &*failure.message == UNCONFIRMED {
-            return debug!(source = %self.source, "restored value not confirmed yet");
+            return debug!(source = %self.source, "restored value not yet confirmed by the source");
         }
-        // The failure that is the new reason has a log event of its own.
+        // A new reason of a stale value is logged at DEBUG, because the failure itself has a log event.
         let is_logged =
             self.staleness.as_ref().is_some_and(|stale| stale.is_present() && stale.is_logged);
         let level = if is_logged { Level::DEBUG } else { Level::WARN };
@@ -171,7 +171,7 @@ impl Log {
         self.write_stale(now, level, Arc::clone(&failure.message));
     }
 
-    /// Logs the staleness that was logged at DEBUG as flapping, since it lasts.
+    /// Logs a staleness at WARN that was logged at DEBUG as flapping, because its failure now lasts.
     fn value_still_stale(&mut self, now: Instant) {
         let unlogged =
             self.staleness.as_mut().filter(|stale| stale.is_present() && !stale.is_logged);
@@ -268,7 +268,7 @@ impl Log {
             Role::Reading => (&mut self.read_failure, "read"),
             Role::Watching => (&mut self.watch_failure, "watch"),
         };
-        // A source without change notifications is a property of its settings, not an incident.
+        // A source that cannot be watched at all is logged at INFO: this is a property of the source, not a fault.
         let is_unsupported = role == Role::Watching && failure.kind == FailureKind::Permanent;
         let error = Arc::clone(&failure.message);
         let event = match (crashes, role) {

@@ -33,7 +33,7 @@ where
 /// Status of a value. It distinguishes the two meanings of a receiver's `None`: no value yet, and removed.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Status {
-    /// Revision of the latest publication. Values and removals count; 0 before the first one.
+    /// Revision of the latest publication (a value or a removal); 0 before the first one.
     pub revision: Revision,
     /// Set after a removal: the source has no value any more.
     pub removed: bool,

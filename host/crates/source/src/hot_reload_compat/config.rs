@@ -16,8 +16,8 @@ pub struct ReloaderConfig {
     pub strategy: Strategy,
 }
 
-/// Time limit of one call to a reloader. It is longer than the limit of a plugin, since the reloader belongs to the
-/// program itself.
+/// Time limit of one call to a reloader. The limit is longer than that of a plugin call, because a reloader is trusted
+/// code of the program itself.
 const CALL_TIMEOUT: Duration = Duration::from_secs(300);
 
 impl ReloaderConfig {
@@ -53,15 +53,15 @@ impl ReloaderConfig {
         let mut settings = Settings::new(self.strategy, interval);
         settings.force_reload = self.force_reload;
         settings.timeout = CALL_TIMEOUT;
-        // A native watch sends no heartbeats.
+        // The watch of a reloader sends no heartbeats, so its silence is not limited.
         settings.liveness = Duration::MAX;
-        // A removal needs no confirmation.
+        // A removal is published without a second read.
         settings.confirm = Duration::ZERO;
         settings.confirm_after_outage = Duration::ZERO;
         // A call that exceeds its time limit is slow, not crashed.
         settings.silence_is_crash = false;
-        // A panic is retried like any other failure, at the latest with the next poll. A service has no function that
-        // would end a quarantine.
+        // Disables the quarantine after repeated panics: a service has no function that would end a quarantine early.
+        // The engine retries after a panic as after any other failure, at the latest with the next poll.
         settings.crashes_allowed = u32::MAX;
         settings
     }

@@ -141,7 +141,7 @@ impl<V, E> Future for ReadFuture<'_, V, E> {
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let result = match ready!(self.call.poll(context)) {
             Ok(Some(value)) => Ok(Outcome::Changed(Loaded(value))),
-            // `None` does not remove a value: only an event of the watch does.
+            // `None` from `reload` does not remove a value: only the event `Removed` of a watch does.
             Ok(None) if self.has_value => Ok(Outcome::Unchanged),
             Ok(None) => Ok(Outcome::Absent),
             Err((failure, _)) => Err(failure),
@@ -170,7 +170,7 @@ impl<V, E> Future for WatchFuture<'_, V, E> {
             WatchState::Arming(arming) => match ready!(arming.poll(context)) {
                 Ok(handle) => return Poll::Ready((Some(handle), WatchResult::Armed)),
                 Err((mut failure, error)) => {
-                    // A panic is retried, also one of the first call.
+                    // A panic has no `error`: it does not end the service, even in a required first watch.
                     if let Some(error) = error.filter(|_| self.options.is_first_required) {
                         failure.kind = FailureKind::Permanent;
                         *self.options.first_watch_error.lock() = Some(error);
@@ -224,7 +224,7 @@ impl<V: Eq + PartialEq + Clone> Publish for &ReloaderSender<V> {
         });
     }
 
-    /// Does nothing: the status of a receiver has only the staleness that follows.
+    /// Does nothing: [`Status`](super::Status) has no read failures, only the staleness to which they lead.
     fn failing(&self, _: Option<Arc<str>>) {}
 
     fn stale(&self, reason: Option<Arc<str>>) {

@@ -33,8 +33,8 @@ where
     ///
     /// Fails if the value cannot be loaded. The service retries with exponential backoff, also after a panic. A
     /// [`Failure`](reloader_engine::types::Failure) in [`ReloaderError::Other`](super::ReloaderError::Other) can set
-    /// the delay before the retry; one of the kind [`Config`](reloader_engine::types::FailureKind::Config) ends the
-    /// service if there has been no value.
+    /// the delay before the retry; a failure of the kind [`Config`](reloader_engine::types::FailureKind::Config) ends
+    /// the service if there has been no value.
     async fn reload(&self) -> ReloadResult<Option<V>, V, S>;
 }
 
@@ -45,8 +45,8 @@ where
     V: Eq + PartialEq,
     S: Into<Cow<'static, str>> + Display,
 {
-    /// Opens a watch: from its return on, every change must produce an event. The service then calls
-    /// [`Reload::reload`], which returns the changes before that.
+    /// Opens a watch. Every change after the return of this function must produce an event. After the return, the
+    /// service calls [`Reload::reload`], which finds the changes before the return.
     ///
     /// # Errors
     ///

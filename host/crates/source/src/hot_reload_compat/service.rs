@@ -22,7 +22,8 @@ use tracing::warn;
 
 /// First delay before the engine is restarted after a panic outside of the calls of a reloader.
 const FIRST_RESTART_DELAY: Duration = Duration::from_millis(100);
-/// Maximum of that delay, which doubles with each panic until a new value is published.
+/// Maximum delay before the engine is restarted after a panic outside of the calls of a reloader. The delay doubles
+/// with each panic until a new value is published.
 const MAX_RESTART_DELAY: Duration = Duration::from_secs(10);
 
 /// Service that keeps the value of a reloader up to date while [`start`](Self::start) or
@@ -129,7 +130,7 @@ where
         let _running = self.running.lock().await;
         let is_realtime = self.settings.strategy == Strategy::Realtime;
         let mut running = self.run_engine(arm, outlives_errors, is_realtime);
-        // Revision after the last panic, and the number of panics since it was published.
+        // Published revision at the last panic, and the number of panics since its publication.
         let mut last_panic = (self.revision(), 0_u32);
         loop {
             let error = match panics::catch_future(running).await {
@@ -141,7 +142,7 @@ where
             last_panic = (self.revision(), count.saturating_add(1));
             let retry_in = backoff::exponential(FIRST_RESTART_DELAY, MAX_RESTART_DELAY, count);
             let source = std::any::type_name::<T>();
-            warn!(source, error, ?retry_in, "reloader panicked, restarting its engine");
+            warn!(source, error, ?retry_in, "reloader service panicked, restarting");
             if self.sender.values.borrow().is_some() {
                 (&self.sender).stale(Some(panic_failure(&error).message));
             }
@@ -177,7 +178,7 @@ where
             },
             values: &self.sender.values,
         };
-        // The driver ends when the sender is dropped.
+        // The driver would end if the sender of the commands were dropped.
         let (_commands, receiver) = mpsc::channel(1);
         let name = SourceName::new(std::any::type_name::<T>());
         let driver = Driver::new(name, adapter, engine, &self.sender, Arc::default());

@@ -24,7 +24,7 @@ const TIMEOUT: Duration = Duration::from_secs(600);
 /// Number of panics after which a test goes on.
 const PANICS: u32 = 3;
 
-/// Place in the code of the embedding program.
+/// Place in the code of the embedding program at which a test lets that code panic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Place {
     /// Before the function returns its future.
@@ -46,7 +46,8 @@ enum Place {
     Clone,
 }
 
-/// Value with code that panics at a place that the test chooses.
+/// Code of the embedding program: implements provider, validator, persistence and reloader, and panics at the place
+/// that the test chooses.
 #[derive(Clone, Default)]
 struct Faulty(Arc<Mutex<State>>);
 
@@ -83,7 +84,7 @@ impl Faulty {
         }
     }
 
-    /// Waits for this number of panics since the last call.
+    /// Waits until the code has panicked this number of times since the last call of this function.
     async fn panicked(&self, panics: u32) {
         let enough = async {
             while self.0.lock().unwrap().panics < panics {

@@ -138,7 +138,7 @@ async fn provider_panic_is_retried_and_value_stays() {
         sleep(Duration::from_secs(10)).await;
         faulty.set("second", Some(place));
         match place {
-            // The watch is lost, and a new one is armed.
+            // Dropping the sender ends the watch, and the driver arms a new one.
             Arm | ArmFuture | WatchDrop => faulty.0.lock().unwrap().signal = None,
             Next => notify(&faulty),
             _ => source.reload(),
@@ -147,7 +147,7 @@ async fn provider_panic_is_retried_and_value_stays() {
         faulty.set("third", None);
         wait_for_snapshot(&mut values, "third").await;
         faulty.set("fourth", None);
-        // The watch works again at the latest after its backoff.
+        // The driver arms a new watch at the latest after the backoff, which is shorter than a minute.
         sleep(Duration::from_secs(60)).await;
         notify(&faulty);
         wait_for_snapshot(&mut values, "fourth").await;
@@ -168,7 +168,7 @@ async fn read_panic_makes_value_stale_with_its_message() {
     let state = values.state();
     assert_eq!(&*state.stale.unwrap().reason, "panicked: at Call");
     assert_eq!(state.value, Some(Snapshot::new("value")));
-    // The second change of its state is the quarantine, as for a plugin.
+    // The second change of the source's state is the quarantine after repeated crashes, as for a plugin.
     values.changed().await.unwrap();
     let reason = values.state().stale.unwrap().reason;
     assert!(reason.starts_with("reading is in quarantine after 5 crashes in a row"), "{reason}");
@@ -210,7 +210,7 @@ async fn persistence_panic_does_not_prevent_publication() {
     assert_eq!(values.state().revision.get(), 3);
 }
 
-/// Provider whose read never completes, and panics when the driver drops it after its deadline.
+/// Provider whose read never completes. The future of the read panics when the driver drops it after its deadline.
 struct PanicsWhenDropped(Faulty);
 
 #[async_trait]

@@ -1,5 +1,5 @@
-//! Writes records while the file size limit of the process is reached. The arguments are the scenario and the
-//! directory of the store. The test `disk_full` sets the limit and starts the program.
+//! Writes records while the file size limit of the process simulates a full disk. The arguments are the scenario and
+//! the directory of the store. The test `disk_full` sets the limit and starts the program.
 #![allow(clippy::unwrap_used, reason = "a failed check ends the process with an error")]
 #![allow(clippy::print_stdout, reason = "the test checks the output")]
 
@@ -32,7 +32,7 @@ fn main() {
     println!("finished");
 }
 
-/// Writes while the disk is full, and after there is space again.
+/// Writes while the disk is full, and after the limit is removed.
 fn recover(directory: &Path) {
     let state = open(directory);
     let other = SourceName::new("other");
@@ -45,7 +45,7 @@ fn recover(directory: &Path) {
     let Health { failing, commits, .. } = state.health();
     assert_eq!(failing.unwrap().reason, reason);
 
-    // Further records do not wait for the disk: if each one waited for a retry, there would be as many failures.
+    // Further records do not wait for the disk. If each one waited for a retry, there would be three more failures.
     let failures = state.health().failures;
     for revision in 3..=5 {
         let saved = save(&state, &app(), record(revision, &large));
@@ -71,21 +71,21 @@ fn recover(directory: &Path) {
         secret: false,
     };
     state.record_rejection(&app(), rejected);
-    // A rollback is a record like any other.
+    // A rollback can be read while the disk is full, too.
     let back = Record { rolled_back_to: Some(1.into()), ..record(6, "a") };
     assert!(matches!(save(&state, &app(), back), Saved::NotDurable(_)));
     assert_eq!(revisions(&state), [6, 5, 4, 3, 2, 1]);
     assert_eq!(state.restore(&app()).unwrap().unwrap().pinned, Some(1.into()));
     assert_eq!(state.last_rejection(&app()).unwrap().unwrap().reason, "invalid");
-    // The retries need the large record, so that they fail.
+    // This large record also makes the retries fail.
     assert!(matches!(save(&state, &other, record(2, &large)), Saved::NotDurable(_)));
     assert!(state.health().failing.is_some());
 
-    // There is space again.
+    // Removes the limit: there is space again.
     limit_file_size(None);
     let health = recovered(&state);
     assert!(health.failures >= 1 && health.commits > commits, "{health:?}");
-    // The records are on disk, without another call.
+    // A retry has written the records, without another call of `record`.
     assert_eq!(revisions(&state), [6, 5, 4, 3, 2, 1]);
     assert_eq!(state.restore(&app()).unwrap().unwrap().revision.get(), 6);
     assert_eq!(state.restore(&app()).unwrap().unwrap().pinned, Some(1.into()));
@@ -96,7 +96,8 @@ fn recover(directory: &Path) {
     state.close(DEADLINE).unwrap();
 }
 
-/// There is space for the newest value, but not for the ones before it.
+/// Raises the limit so that there is space for the newest value, but not for all unwritten values. Only the newest
+/// value is stored.
 fn less_space(directory: &Path) {
     let state = open(directory);
     assert_eq!(save(&state, &app(), record(1, "a")), Saved::Durable);
@@ -125,7 +126,7 @@ fn close(directory: &Path) {
     drop(open(directory));
 }
 
-/// Publishes revisions that cannot be stored, until the process is killed.
+/// Publishes revisions that cannot be stored, then kills its own process.
 fn killed(directory: &Path) {
     let state = open(directory);
     assert_eq!(save(&state, &app(), record(1, "a")), Saved::Durable);
@@ -135,7 +136,8 @@ fn killed(directory: &Path) {
     kill();
 }
 
-/// Continues after `killed`, on a disk that is full at the start already.
+/// Opens the store of `killed` on a disk that is already full, publishes further revisions that cannot be stored, and
+/// kills its own process.
 fn killed_again(directory: &Path) {
     let state = open(directory);
     assert!(state.health().failing.is_some(), "the disk is full");

@@ -1,5 +1,5 @@
 //! Writes records of several sources until the process is killed, and prints `ack SOURCE REVISION` for each record
-//! that is durable. The argument is the directory of the store. The test `killed` starts and kills it.
+//! that is durable. The argument is the directory of the store. The test `killed` starts and kills the program.
 #![allow(clippy::unwrap_used, reason = "a failed setup step fails the test")]
 
 #[path = "../state/harness.rs"]
@@ -41,7 +41,7 @@ fn write_records(state: &State, source: u64) {
             }
             sender.send(()).unwrap();
         });
-        // Some records are queued one by one, some together.
+        // Three records are queued before their outcomes are awaited.
         if revision.is_multiple_of(3) {
             (0..3).for_each(|_| receiver.recv_timeout(DEADLINE).unwrap());
         }

@@ -40,7 +40,8 @@ fn directory_and_files_are_private() {
     drop(state);
 }
 
-/// Runs in a child process: the umask belongs to the whole process.
+/// The directory has mode 0700 and the database 0600 for any umask. The test starts itself as a child process for each
+/// umask, since the umask belongs to the whole process.
 #[test]
 fn umask_does_not_change_modes() {
     if let Ok(path) = std::env::var("STATE_UMASK") {
@@ -79,7 +80,7 @@ fn writable_by_others_is_rejected() {
             )
         );
     }
-    // A directory that others can list is accepted: its files are private.
+    // A directory that other users can list is accepted, since its files are private.
     fs::set_permissions(directory.path(), Permissions::from_mode(0o755)).unwrap();
     drop(open(directory.path()));
 }
@@ -94,7 +95,7 @@ fn wrong_file_types_are_rejected() {
     let path = directory.path().join("state");
     drop(open(&path));
     let database = path.join("state.redb");
-    // A symbolic link might lead to a directory that others can write to.
+    // A symbolic link is rejected: it might lead to a directory that other users can write to.
     fs::rename(&database, directory.path().join("elsewhere")).unwrap();
     symlink(directory.path().join("elsewhere"), &database).unwrap();
     let error = State::open(&path, Retention::default()).unwrap_err();
@@ -127,7 +128,8 @@ fn second_host_is_rejected() {
     drop(open(directory.path()));
 }
 
-/// A process that a dead host has started can hold the lock, for example between its fork and its exec.
+/// A child process can hold the lock after the host has ended, for example between fork and exec. The error names the
+/// child process, and a start waits until the child has ended.
 #[test]
 fn lock_held_by_child_names_process() {
     let directory = tempfile::tempdir().unwrap();
@@ -137,7 +139,7 @@ fn lock_held_by_child_names_process() {
     let host = ended.id();
     ended.wait().unwrap();
     fs::write(&lock, format!("{host}\n")).unwrap();
-    // The descriptor of standard input has the lock.
+    // The child inherits the lock with its standard input.
     let held = fs::File::open(&lock).unwrap();
     held.lock().unwrap();
     let mut child = Command::new("sleep").arg("60").stdin(held).spawn().unwrap();
@@ -149,7 +151,7 @@ fn lock_held_by_child_names_process() {
         child.id()
     );
     assert!(error.contains(&expected), "{error}");
-    // A lock that is released in time is waited for.
+    // A start waits for a lock that is released within the timeout.
     let opening = thread::spawn({
         let directory = directory.path().to_owned();
         move || State::open(&directory, Retention::default()).map(drop)

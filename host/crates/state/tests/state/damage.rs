@@ -7,7 +7,7 @@ use reloader_engine::types::{Snapshot, SourceName};
 use reloader_state::{Digest, Record, RejectedValue, Retention, Saved, State};
 use std::{fs, path::Path};
 
-/// Returns a database with records of every kind. Its values can be recognised.
+/// Returns a database with records of every kind. Each value names its source and revision.
 fn database() -> Vec<u8> {
     let directory = tempfile::tempdir().unwrap();
     let state = open(directory.path());
@@ -36,7 +36,7 @@ fn value(source: usize, revision: u64) -> String {
     format!("{source}/{revision} ").repeat(10 << (revision as usize))
 }
 
-/// Opens a database, reads everything, and writes. Returns whether the database was moved aside.
+/// Opens a database, reads all records, and writes one. Returns whether the database was moved aside.
 fn opens(bytes: &[u8], what: &str) -> bool {
     let directory = tempfile::tempdir().unwrap();
     fs::write(directory.path().join("state.redb"), bytes).unwrap();
@@ -112,7 +112,7 @@ fn store_opens_despite_any_damage() {
     damage(4999);
 }
 
-/// Damages every byte of the header and of the first pages.
+/// Damages each of the 320 bytes of the database header.
 #[test]
 fn store_opens_despite_header_damage() {
     let whole = database();
@@ -168,7 +168,7 @@ fn only_newest_moved_aside_files_are_kept() {
     assert_eq!(kept, ["broken 3", "broken 4", "broken 5"]);
 }
 
-/// Inserts a record as another version of this program might.
+/// Inserts a record that this version of the host cannot read, as another version might write it.
 fn insert_record(
     path: &Path,
     table: TableDefinition<'_, &'static str, &'static [u8]>,

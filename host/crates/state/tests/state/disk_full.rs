@@ -39,19 +39,21 @@ fn little_space_stores_newest_value() {
     run_with_limit("less-space", directory.path(), FILE_SIZE_LIMIT_BLOCKS);
 }
 
-/// The writer thread retries once when the store is closed, and then ends.
+/// The writer thread retries once when the store is closed, and then ends. The error of `close` names the revisions
+/// that are not stored.
 #[test]
 fn close_on_full_disk_names_unstored_revisions() {
     let directory = tempfile::tempdir().unwrap();
     run_with_limit("close", directory.path(), FILE_SIZE_LIMIT_BLOCKS);
-    // The closed store has unlocked the directory, and kept the record that was on disk before.
+    // The closed store has unlocked the directory and kept the stored record. Revision 2 was published but is lost, so
+    // the stored value now has revision 3.
     let state = open(directory.path());
     assert_eq!(content(&state, 1), Some("a".into()));
     assert_eq!(state.restore(&app()).unwrap().unwrap().revision.get(), 3);
 }
 
-/// A host is killed on a full disk, starts on it again, and is killed again: each time, its revisions continue
-/// after the last published one, also those of a source of which nothing was ever stored.
+/// A host is killed on a full disk, starts again on the full disk, and is killed again. After each start, the revisions
+/// of a source continue after its last published one, even if no record of the source was ever stored.
 #[test]
 fn revisions_continue_after_kills_on_full_disk() {
     let directory = tempfile::tempdir().unwrap();
@@ -63,7 +65,7 @@ fn revisions_continue_after_kills_on_full_disk() {
     let mut last = (published(&output, "app"), published(&output, "other"));
     assert_eq!(last, (6, 3), "{output}");
     for _ in 0..3 {
-        // Small enough that the database cannot even be repaired.
+        // With a limit of 16 KiB, redb cannot even repair the database.
         let output = run_with_limit("killed-again", directory.path(), 32);
         let now = (published(&output, "app"), published(&output, "other"));
         assert!(now.0 > last.0 && now.1 > last.1, "{now:?} after {last:?}: {output}");

@@ -1,4 +1,4 @@
-//! Fixtures: state directories of all format versions, which this version must read completely.
+//! Fixtures: state directories of all format versions. This version of the host must read all their records.
 
 use crate::harness::{DEADLINE, flush, open, save};
 use reloader_engine::types::{Cursor, Snapshot, SourceName};
@@ -8,7 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Format version that this version writes.
+/// Format version that this version of the host writes.
 const FORMAT_VERSION: u32 = 1;
 /// Files of a fixture. The lock file is not part of it.
 const FILES: [&str; 2] = ["state.redb", "unstored-revisions"];
@@ -75,7 +75,7 @@ fn write(state: &State) {
     flush(state);
 }
 
-/// Asserts that everything that [`write`] writes can be read.
+/// Asserts that all records that [`write`] writes can be read.
 fn assert_readable(state: &State) {
     let sources = state.sources().unwrap();
     let sources: Vec<_> = sources
@@ -139,7 +139,8 @@ fn assert_readable(state: &State) {
     assert_eq!((&*rejected.reason, rejected.content), ("(not stored)", None));
 }
 
-/// State that an earlier version wrote is kept by this version, also after a write.
+/// This version of the host opens the fixture of each format version and reads all records, also after a write and a
+/// restart.
 #[test]
 fn every_format_version_is_readable() {
     for version in 1..=FORMAT_VERSION {
@@ -157,7 +158,7 @@ fn every_format_version_is_readable() {
     }
 }
 
-/// The fixture of the newest version has what this test expects of it.
+/// Records that the present code writes pass the check for fixtures, so a new fixture will pass.
 #[test]
 fn written_fixture_is_readable() {
     let directory = tempfile::tempdir().unwrap();

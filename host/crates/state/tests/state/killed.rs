@@ -43,7 +43,7 @@ fn run_and_kill(
             assert!(lines.read_line(&mut line).unwrap() > 0, "the child ended early");
         }
     }
-    // The pipe is drained so that the child does not block on it.
+    // A thread drains the pipe, so that the child does not block on a full pipe.
     let (sender, receiver) = mpsc::channel();
     let reader = thread::spawn(move || {
         let mut all = vec![line];

@@ -1,4 +1,5 @@
-//! State files that are removed while the host runs: noticed and written again, with the history.
+//! State files that are removed while the host runs: the writer thread detects this and writes them again, with the
+//! history.
 
 use crate::harness::{DEADLINE, app, content, open, record, save};
 use reloader_state::{Health, Saved, State};
@@ -28,7 +29,7 @@ fn assert_stored(directory: &Path, revisions: &[u64]) {
     assert_eq!(content(&state, 2), Some("b".into()));
 }
 
-/// A write that would go to a removed file is written to a new one, together with everything before it.
+/// A record that is written after a file was removed goes to a new database, together with all earlier records.
 #[test]
 fn record_after_removal_is_durable_with_history() {
     for remove in ["directory", "state.redb", "lock"] {
@@ -42,7 +43,7 @@ fn record_after_removal_is_durable_with_history() {
         assert_eq!(save(&state, &app(), record(4, "d")), Saved::Durable, "{remove}");
         let Health { failing, failures, .. } = state.health();
         assert_eq!((failing, failures), (None, 1), "{remove}");
-        // The process is killed here: the copy of the files has everything.
+        // A copy of the database stands for the state after a kill at this point.
         let killed = parent.path().join("killed");
         fs::create_dir(&killed).unwrap();
         fs::copy(directory.join("state.redb"), killed.join("state.redb")).unwrap();
@@ -52,7 +53,8 @@ fn record_after_removal_is_durable_with_history() {
     }
 }
 
-/// The files are checked periodically, so that a source that does not change is not lost either.
+/// The writer thread also checks the files periodically. Without a write, the database is created again after the
+/// removal of the directory.
 #[test]
 fn removal_without_writes_is_noticed() {
     let parent = tempfile::tempdir().unwrap();
@@ -65,7 +67,8 @@ fn removal_without_writes_is_noticed() {
     assert_stored(&directory, &[3, 2, 1]);
 }
 
-/// Another database at the path, such as a restored backup, is kept beside the running one.
+/// Another file at the path of the database, such as a restored backup, is moved aside, and the open database is
+/// written again.
 #[test]
 fn replaced_database_is_moved_aside() {
     let parent = tempfile::tempdir().unwrap();
@@ -82,8 +85,8 @@ fn replaced_database_is_moved_aside() {
     assert_stored(&directory, &[4, 3, 2, 1]);
 }
 
-/// The directory cannot be created again: the reason is reported, values stay readable, and everything is written
-/// when the cause is gone.
+/// A file at the path of the removed directory prevents its recovery. The store reports the reason, values stay
+/// readable, and all records are written when the file is gone.
 #[test]
 fn failed_recovery_is_reported_and_retried() {
     let parent = tempfile::tempdir().unwrap();

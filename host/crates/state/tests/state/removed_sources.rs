@@ -1,4 +1,4 @@
-//! Sources that are no longer configured: their state is deleted later.
+//! State of sources that are no longer configured: deleted beyond `max_removed`, and after `keep_removed`.
 
 use crate::harness::{DEADLINE, flush, open, open_with, record, restart, save};
 use reloader_engine::types::SourceName;

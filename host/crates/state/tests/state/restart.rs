@@ -40,7 +40,7 @@ fn revision_never_decreases() {
     save(&state, &app(), record(7, "a"));
     save(&state, &app(), record(7, "a"));
     assert_eq!(revision(&state), 7, "the same value keeps its revision");
-    // The source was not restored before this record.
+    // A source that has not restored its state requests revision 1 again. The store continues its revisions.
     save(&state, &app(), record(1, "b"));
     assert_eq!(revision(&state), 8);
     let state = restart(state, directory.path());

@@ -42,7 +42,7 @@ fn record_is_readable_in_completion() {
     let (sender, receiver) = mpsc::channel();
     let reader = state.clone();
     state.record(&app(), record(1, "a"), move |_| sender.send(content(&reader, 1)).unwrap());
-    // The completion then holds the last handle. Dropping it must not wait for the writer thread itself.
+    // Now only the completion holds a handle. The writer thread drops this last handle, and must not wait for itself.
     drop(state);
     let before = Instant::now();
     assert_eq!(receiver.recv_timeout(DEADLINE).unwrap(), Some("a".into()));

@@ -1,4 +1,4 @@
-//! Clients of the API that read slowly or much.
+//! Clients of the API that read nothing, or that send requests without a pause.
 
 use super::UNAFFECTED_TIMEOUT;
 use crate::{api_client, environment::Environment};
@@ -9,9 +9,9 @@ use std::{
 
 /// Number of clients that read nothing.
 const SLOW_READERS: usize = 50;
-/// Number of clients that read without a pause.
+/// Number of clients that send requests without a pause.
 const EAGER_READERS: usize = 16;
-/// Timeout of a request beside many others.
+/// Timeout of a request, and of a delivery, while all [`EAGER_READERS`] send requests.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
 
 pub(crate) fn slow_readers(environment: &Environment, hold: Duration) -> Result<(), String> {

@@ -18,19 +18,19 @@ use std::{
 
 /// Timeout for a configuration reload, including the compilation of a component.
 const RELOAD_TIMEOUT: Duration = Duration::from_secs(60);
-/// Prefix of the names of sources that are added and removed.
+/// Prefix of the names of the sources that `add_source` adds and `remove_source` removes.
 const ADDED_PREFIX: &str = "added-";
-/// Maximum number of sources that are added and not removed.
+/// Maximum number of added sources at a time.
 const MAX_ADDED_SOURCES: usize = 10;
 /// Number of sources on a file system that never answers.
 const HUNG_SOURCES: usize = 8;
-/// Number of variants of the replaced plugin. Each one is compiled once.
+/// Number of variants of the replaced plugin. The host compiles each variant once and caches the result.
 const PLUGIN_VARIANTS: u64 = 4;
 
 const RELOADED: &str = "configuration reloaded";
 const REJECTED: &str = "configuration reload failed";
 
-/// Triggers a reload and waits for its log event.
+/// Calls `trigger`, which causes a reload, and waits until the host logs `event`.
 fn reload(environment: &Environment, event: &str, trigger: impl FnOnce()) -> Result<(), String> {
     let before = environment.log.count(event);
     trigger();
@@ -43,8 +43,8 @@ fn apply(environment: &Environment) -> Result<(), String> {
     reload(environment, RELOADED, || environment.write_configuration(""))
 }
 
-/// Returns a name that no source has had before. A source that returns under its old name would start with
-/// revision 1.
+/// Returns a name that no source has had before. A source that is removed and added again under the same name
+/// starts with revision 1, which the test would report as a fallen revision.
 fn new_name(prefix: &str) -> String {
     static NUMBER: AtomicU32 = AtomicU32::new(0);
     format!("{prefix}{}", NUMBER.fetch_add(1, Ordering::Relaxed))
@@ -110,7 +110,7 @@ pub(crate) fn replace_plugin(environment: &Environment) -> Result<(), String> {
     reload(environment, REPLACED, || environment.t.replace("file.wasm", component))
 }
 
-/// Adds sources on a file system that never answers, and removes them before or after the file system.
+/// Adds sources on a file system that never answers, and removes them before or after its unmount.
 pub(crate) fn hang_mount(
     environment: &Environment,
     rng: &mut Rng,

@@ -1,4 +1,4 @@
-//! Faults of the files that the host writes: the state on a full disk, and files of sinks.
+//! Faults of the files that the host writes: a full disk under the state store, and damaged files of sinks.
 
 use super::{UNAFFECTED_TIMEOUT, processes};
 use crate::{
@@ -11,12 +11,14 @@ use std::{fs, sync::Arc, thread, time::Duration};
 
 /// Timeout for the first successful write to the state store when its disk has space again.
 const WRITABLE_TIMEOUT: Duration = Duration::from_secs(90);
-/// Number and size of the values that are written while the disk is full.
+/// Number of large values that the sources get while the disk is full.
 const LARGE_VALUES: usize = 6;
+/// Size of such a large value.
 const LARGE_VALUE_BYTES: usize = 512 << 10;
 /// Number of sinks that are damaged at a time.
 const DAMAGED_SINKS: usize = 3;
-/// Maximum time for which a directory is in the place of a file. A sink gives up after some minutes.
+/// Maximum time for which a directory blocks the path of a sink's file. A sink whose retries are exhausted retries
+/// only every five minutes, which is too late for this test.
 const MAX_BLOCKED_TIME: Duration = Duration::from_secs(5);
 
 pub(crate) fn fill_state_disk(environment: &Environment, hold: Duration) -> Result<(), String> {
@@ -29,7 +31,8 @@ pub(crate) fn fill_state_disk(environment: &Environment, hold: Duration) -> Resu
     unaffected.map(|_| ())
 }
 
-/// Fills the disk, and writes values that do not fit into the space which the state store has allocated.
+/// Fills the disk, and changes sources to large values that do not fit into the already allocated space of the
+/// state store's file.
 fn fill(environment: &Environment, disk: &StateDisk) {
     disk.fill();
     let sources = environment.sources();
@@ -45,7 +48,7 @@ fn wait_until_writable(environment: &Environment) -> Result<(), String> {
     environment.wait_until(what, WRITABLE_TIMEOUT, writable).map(|_| ())
 }
 
-/// Kills the host on a full disk, and starts it before or after the disk has space again.
+/// Fills the disk, then kills and restarts the host, before or after the disk has free space again.
 pub(crate) fn kill_on_full_state_disk(
     environment: &Environment,
     rng: &mut Rng,
@@ -82,7 +85,7 @@ pub(crate) fn damage_sinks(
     Ok(())
 }
 
-/// Damages the file of one sink. A file is repaired by the next delivery.
+/// Damages the file of one sink, then changes the source. The next delivery must repair the file.
 fn damage_sink(environment: &Environment, rng: &mut Rng, source: &Arc<Source>, hold: Duration) {
     let stores = environment.stores();
     let out = environment.t.path(&format!("out/{}", source.name));

@@ -10,21 +10,21 @@ use crate::{environment::Environment, random::Rng, value_server::Behaviour};
 use full_state_disk_and_damaged_sinks::{damage_sinks, fill_state_disk, kill_on_full_state_disk};
 use std::time::Duration;
 
-/// Timeout for the delivery of a change while a fault affects another part.
+/// Timeout for the delivery of a change of a source that the present fault does not affect.
 const UNAFFECTED_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Fault that the soak test injects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Fault {
-    /// SIGTERM, and a new process.
+    /// SIGTERM of the host, and a new process.
     Restart,
-    /// SIGKILL, and a new process.
+    /// SIGKILL of the host, and a new process.
     Kill,
     /// SIGSTOP and SIGCONT of the host.
     StoppedHost,
     /// SIGSTOP and SIGCONT of the Redis server.
     StoppedRedis,
-    /// Crash of the Redis server, which loses its data.
+    /// SIGKILL of the Redis server, which loses its data, and a new server.
     RestartedRedis,
     /// HTTP server that accepts connections and does not answer.
     StalledServer,
@@ -36,19 +36,19 @@ pub(crate) enum Fault {
     RemovedSource,
     /// Source that reads another file after a reload.
     ChangedSource,
-    /// Invalid configuration, and its correction.
+    /// Invalid configuration file, and its correction.
     InvalidConfiguration,
     /// SIGHUP without a change.
     Hangup,
     ReplacedPlugin,
     /// Sources on a file system that never answers.
     HungMount,
-    /// Clients that read nothing of the event stream.
+    /// Clients that open the event stream and read nothing.
     SlowReaders,
     /// Clients that query `/metrics` and `/v1/sources` without a pause.
     ManyReaders,
     FullStateDisk,
-    /// SIGKILL while the disk of the state is full, and a new process.
+    /// Full disk under the state store. The host is killed and restarted before or after the disk has free space again.
     KillOnFullStateDisk,
     /// Files of sinks that another program overwrites, removes, or replaces by directories.
     DamagedSinks,
@@ -82,7 +82,7 @@ impl Fault {
     pub(crate) fn possible(environment: &Environment) -> Vec<Self> {
         let possible = |fault: &Self| match fault {
             Self::StoppedRedis | Self::RestartedRedis => environment.redis.is_some(),
-            // These require permission to mount.
+            // These faults require permission to mount. The state disk exists only with this permission.
             Self::HungMount | Self::FullStateDisk | Self::KillOnFullStateDisk => {
                 environment.state_disk.is_some()
             }
@@ -100,7 +100,7 @@ impl Fault {
     ///
     /// # Errors
     ///
-    /// If the host does not react as it must.
+    /// If the host does not react to the fault as expected, or does not deliver an unaffected source in time.
     pub(crate) fn inject(
         self,
         environment: &Environment,

@@ -1,4 +1,4 @@
-//! Faults of the servers that the sources read from. Sources of other servers must not be affected.
+//! Faults of the servers that the sources read from. Sources that read from elsewhere must not be affected.
 
 use super::UNAFFECTED_TIMEOUT;
 use crate::{environment::Environment, value_server::Behaviour};

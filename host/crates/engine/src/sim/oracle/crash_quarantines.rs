@@ -7,7 +7,7 @@ use crate::{
 };
 use std::time::{Duration, Instant};
 
-/// Placeholder until the report of the failure sets the retry.
+/// Retry delay that the oracle assumes until the engine reports the actual one: 34 years.
 const RETRY_UNKNOWN: Duration = Duration::from_secs(1 << 30);
 
 impl Oracle {

@@ -1,4 +1,4 @@
-//! Oracle, state: what the oracle expects of the engine, and the first violation.
+//! Oracle, state: expected state of the engine, and the first violation.
 
 use crate::{
     Session, Settings,
@@ -7,7 +7,7 @@ use crate::{
 };
 use std::time::{Duration, Instant};
 
-/// Violation: a point of the contract and its description.
+/// Violation of the contract: the number of the violated point, and a description.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::sim) struct Violation {
     pub(in crate::sim) point: u8,
@@ -51,7 +51,7 @@ pub(super) struct FetchInFlight {
     pub(super) step: u64,
     /// Set if the watch has reported a value during the fetch.
     pub(super) has_concurrent_update: bool,
-    /// Published value before that report.
+    /// Published value before the first report of the watch during the fetch.
     pub(super) published_before: Option<Content>,
     /// Set if another value was published during the fetch.
     pub(super) cursor_outdated: bool,
@@ -104,7 +104,8 @@ pub(in crate::sim) struct Oracle {
     pub(in crate::sim) order_broken_at: Option<Instant>,
     /// Pinned value.
     pub(in crate::sim) pinned: Option<Content>,
-    /// State of the source that the last pinned value comes from. The source may have it again.
+    /// Index of the source's state that the last pinned value comes from. After the unpin, the engine
+    /// may publish this value again, although its state is older than the newest published one.
     pub(super) pinned_state: Option<usize>,
     // State that a restart resets.
     pub(super) in_flight: Option<FetchInFlight>,
@@ -118,7 +119,7 @@ pub(in crate::sim) struct Oracle {
     pub(super) rejected: Option<Content>,
     /// Last value that the source reported, without late answers.
     pub(in crate::sim) last_reported: Option<Option<Content>>,
-    /// Cursors of the reports during the pin, and of the value published before it.
+    /// Cursors of the reports during the pin, and of the value published before the pin.
     pub(super) held_back_cursors: Vec<Cursor>,
     /// Pinned value that the current step has to publish.
     pub(super) pin_due: Option<Content>,
@@ -127,17 +128,19 @@ pub(in crate::sim) struct Oracle {
     pub(super) unconfirmed: bool,
     /// Cursors of the published value.
     pub(in crate::sim) cursors: Vec<Cursor>,
-    /// Cursors of the value published before. A fetch in the same step as the validation may still
+    /// Cursors of the previously published value. A fetch in the step of the publication may still
     /// send them.
     pub(super) previous_cursors: Vec<Cursor>,
     pub(super) confirmed_at: Instant,
     pub(in crate::sim) stale: bool,
     /// Set if a fetch or the watch has failed since the last confirmation.
     pub(in crate::sim) failing: bool,
-    /// Set if a failure or a restart happened since the source last reported a non-empty value.
+    /// Set if a failure, a restart or an unpin happened since the source last reported a non-empty
+    /// value.
     pub(super) outage: bool,
     pub(super) pending_removal: Option<PendingRemoval>,
-    /// Step of the oldest change notification that no fetch has answered.
+    /// Step of the latest change notification or failed fetch, until a fetch that started in this
+    /// step or later succeeds.
     pub(in crate::sim) dirty_since_step: Option<u64>,
     pub(in crate::sim) dirty_at: Instant,
     /// Set if the next fetch has to be unconditional.
@@ -148,7 +151,7 @@ pub(in crate::sim) struct Oracle {
     pub(super) not_before: Option<Instant>,
     /// Time of the retry after a failed fetch.
     pub(super) retry_at: Option<Instant>,
-    /// Last fetch failure since the last confirmation.
+    /// Last fetch failure since the last successful fetch or confirmation.
     pub(super) last_failure: Option<Failure>,
     pub(super) fetch_crashes: CrashCounter,
     pub(super) watch_crashes: CrashCounter,
@@ -156,11 +159,12 @@ pub(in crate::sim) struct Oracle {
     pub(in crate::sim) quarantined_until: Option<Instant>,
     /// Set if a call has crashed since the last confirmation.
     pub(super) crashed: bool,
-    /// Set if this step started a quarantine, which may repeat the report of a stale value.
+    /// Set if the current step started a quarantine. A stale value may then be reported as stale
+    /// again, with the quarantine as the reason.
     pub(super) quarantine_started: bool,
     pub(in crate::sim) gave_up: bool,
     pub(super) steps: u64,
-    // Rate of fetches.
+    // State for the check of the fetch rate.
     pub(in crate::sim) fetches: u64,
     pub(super) fetch_budget: u64,
     pub(super) run_started_at: Instant,
@@ -218,7 +222,7 @@ impl Oracle {
         }
     }
 
-    /// Restarts the host: only the published state survives.
+    /// Restarts the host: only the published value, its revision and the pin survive in the engine.
     pub(in crate::sim) fn restart(&mut self, now: Instant) {
         let cursor = self.published.as_ref().and_then(|sim_value| sim_value.cursor.clone());
         *self = Self {

@@ -33,7 +33,7 @@ impl Oracle {
                 self.unpin(now);
                 Cause::Other
             }
-            // A simulation never replaces its source; the test is in `contract`.
+            // A simulation never replaces its source. `tests/contract` tests the replacement.
             Input::Replaced(_) => Cause::Other,
             Input::ReloadNow => {
                 self.not_before = None;
@@ -126,8 +126,8 @@ impl Oracle {
         let known = !unchanged && self.last_reported == Some(content);
         if fetch.has_concurrent_update && !known && (unchanged || content == fetch.published_before)
         {
-            // The result predates the watch event, or the source has changed back: the next poll
-            // has to be unconditional.
+            // The result predates the watch event, or the source has changed back to the earlier
+            // value: the next poll has to be unconditional.
             self.unconditional_due = true;
         } else if fetch.has_concurrent_update && !known || fetch.cursor_outdated && unchanged {
             // The order of the result and the watch event is unknown: a refetch is required.
@@ -140,7 +140,7 @@ impl Oracle {
         if fetch.cursor_outdated && unchanged {
             return Cause::Other;
         }
-        // While a value is pinned, `Unchanged` refers to the held-back value.
+        // While a value is pinned, `Unchanged` refers to the value that the pin holds back.
         if !(unchanged && self.pinned.is_some()) {
             self.on_reported(now, content);
         }
@@ -200,7 +200,7 @@ impl Oracle {
         Cause::Reported { content, reported_at: provenance.reported_at }
     }
 
-    /// Records a value that the source reports, unless the watch has reported a newer one.
+    /// Records a value that the source reports, and whether it has to be validated or confirmed.
     fn on_reported(&mut self, now: Instant, content: Option<Content>) {
         self.last_reported = Some(content);
         if self.pinned.is_some() {

@@ -4,9 +4,9 @@
 //! The contract does not promise these properties, and the oracle does not check them:
 //!
 //! - Monotonic order of values after a watch event with an outdated state. The engine cannot detect
-//!   that; the next fetch corrects it.
+//!   such an event; the next fetch corrects the value.
 //! - Detection of an unannounced change behind a weak cursor: see `Host::is_hidden_by_weak_cursor`.
-//! - That the source still has an accepted value after a slow validation.
+//! - Accepted values that are up to date: the source may have changed during a slow validation.
 
 mod crash_quarantines;
 mod effects;

@@ -1,4 +1,5 @@
-//! Oracle, pins: a pinned value stays published, and an unpin releases the held-back value.
+//! Oracle, pins: checks that a pinned value stays published, and that the values which the source
+//! reports during the pin are held back, i.e. not published.
 
 use super::expected_state::{Cause, Oracle};
 use crate::{
@@ -51,7 +52,8 @@ impl Oracle {
         self.published = Some(sim_value.clone());
     }
 
-    /// Returns whether the cursor belongs to a held-back value.
+    /// Returns whether the cursor belongs to a value that the source reported during the pin, or to
+    /// the value published before the pin.
     pub(super) fn is_held_back(&self, cursor: &Cursor) -> bool {
         self.pinned.is_some() && self.held_back_cursors.contains(cursor)
     }

@@ -1,4 +1,5 @@
-//! Oracle, liveness: checks that the engine schedules all pending work, and no more.
+//! Oracle, liveness: checks that the engine starts fetches and watches and reports staleness in
+//! time, and that it does not fetch too often.
 
 use super::expected_state::{Oracle, WatchState};
 use crate::{Engine, Settings, sim::source::SimValue, types::Strategy};
@@ -82,7 +83,7 @@ impl Oracle {
         self.check(reason_replaced, 6, "reason for staleness does not name the failure");
     }
 
-    /// Checks that polls, events and failures account for the number of fetches.
+    /// Checks that the number of fetches does not exceed those that polls, events and failures cause.
     pub(in crate::sim) fn check_fetch_rate(&mut self, now: Instant) {
         let Settings { interval, reconcile, .. } = self.settings;
         let periods =
