@@ -12,14 +12,14 @@ use std::{
 };
 
 /// Listener to which no guest may connect. Drop asserts that no connection has arrived.
-struct ForbiddenListener(TcpListener);
+pub(crate) struct ForbiddenListener(TcpListener);
 
 impl ForbiddenListener {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(TcpListener::bind("127.0.0.1:0").unwrap())
     }
 
-    fn port(&self) -> u16 {
+    pub(crate) fn port(&self) -> u16 {
         self.0.local_addr().unwrap().port()
     }
 }

@@ -1,8 +1,11 @@
 //! Hostile HTTP servers against the bundled plugin `http`. Each read fails in time with a one-line
 //! error and bounded memory.
 
-use crate::read_from_hostile_server::{
-    DRIP_INTERVAL, MAX_PEAK_MIB, Serve, assert_http_fails, assert_read_fails,
+use crate::{
+    egress::ForbiddenListener,
+    read_from_hostile_server::{
+        DRIP_INTERVAL, MAX_PEAK_MIB, Serve, assert_http_fails, assert_read_fails,
+    },
 };
 use e2e::{
     Authority, TestHost,
@@ -27,7 +30,9 @@ e2e::cases! {
 /// The target of the redirect is a running server on a port without a grant.
 #[test]
 fn redirect_to_other_server_is_rejected() {
-    assert_redirect_rejected("302 Found", &tcp(hold).url("/"), &["redirect"]);
+    let listener = ForbiddenListener::new();
+    let target = format!("http://127.0.0.1:{}/", listener.port());
+    assert_redirect_rejected("302 Found", &target, &["redirect"]);
 }
 
 e2e::cases! {

@@ -455,7 +455,9 @@ impl Worker {
         let reason: Arc<str> = reloader_util::sanitize::sanitize(&error.message).into();
         let (sink, error) = (&self.name, &reason);
         let max_attempts = self.settings.retries.saturating_add(1);
-        let is_final = retry_in.is_none() || attempt == max_attempts;
+        // A newer value is delivered without a delay, and does not end the retries.
+        let is_final =
+            retry_in.is_none_or(|delay| attempt == max_attempts && delay > Duration::ZERO);
         let logged = self.log.failure(error, is_final, Instant::now().into_std());
         match (logged.map(positive), retry_in) {
             (None, retry_in) => {
