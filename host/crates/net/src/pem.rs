@@ -42,14 +42,24 @@ pub fn certificates(text: &[u8]) -> Result<Vec<CertificateDer<'static>>, PemErro
 ///
 /// [`PemError::NoPrivateKey`], [`PemError::DamagedPrivateKey`] or [`PemError::EncryptedPrivateKey`].
 pub fn private_key(text: &[u8]) -> Result<PrivateKeyDer<'static>, PemError> {
-    PrivateKeyDer::from_pem_slice(text).map_err(|error| {
-        let is_encrypted = String::from_utf8_lossy(text).contains("ENCRYPTED");
-        match error {
-            _ if is_encrypted => PemError::EncryptedPrivateKey,
-            pem::Error::NoItemsFound => PemError::NoPrivateKey,
-            _ => PemError::DamagedPrivateKey,
-        }
+    PrivateKeyDer::from_pem_slice(text).map_err(|error| match error {
+        _ if is_first_private_key_encrypted(text) => PemError::EncryptedPrivateKey,
+        pem::Error::NoItemsFound => PemError::NoPrivateKey,
+        _ => PemError::DamagedPrivateKey,
     })
+}
+
+/// Returns whether the first private key in the text is encrypted: its label (PKCS #8) or the header `Proc-Type`, which
+/// follows the label (RFC 1421), says so.
+fn is_first_private_key_encrypted(text: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(text);
+    let mut lines = text.lines();
+    let label = lines.find_map(|line| {
+        let label = line.strip_prefix("-----BEGIN ")?.trim_end().strip_suffix("-----")?;
+        label.strip_suffix("PRIVATE KEY")
+    });
+    let header = lines.next().and_then(|line| line.strip_prefix("Proc-Type:"));
+    label == Some("ENCRYPTED ") || header.is_some_and(|value| value.contains("ENCRYPTED"))
 }
 
 #[cfg(test)]
@@ -80,6 +90,23 @@ mod tests {
             assert!(matches!(error, PemError::DamagedPrivateKey), "{text}: {error}");
             assert_eq!(error.to_string(), "the private key in PEM format is damaged");
         }
+    }
+
+    /// The word in a comment, in the base64 text, or in a later key does not make a damaged key an encrypted one.
+    #[test]
+    fn word_outside_of_headers_does_not_mean_encryption() {
+        let damaged = "-----BEGIN PRIVATE KEY-----\nENCRYPTED\n-----END PRIVATE KEY-----\n";
+        let encrypted =
+            "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n";
+        for text in [
+            damaged.to_owned(),
+            format!("# not ENCRYPTED\n{damaged}"),
+            format!("Proc-Type: 4,ENCRYPTED\n{damaged}"),
+            format!("{damaged}{encrypted}"),
+        ] {
+            assert!(matches!(error(&text), PemError::DamagedPrivateKey), "{text}");
+        }
+        assert!(matches!(error("# ENCRYPTED\n"), PemError::NoPrivateKey));
     }
 
     #[test]
