@@ -7,7 +7,8 @@ use std::{io, sync::OnceLock};
 /// Divisor of the user's watch limit that yields the budget for link-count watches.
 const LINK_COUNT_WATCH_DIVISOR: usize = 8;
 
-/// Resource that the system has run out of.
+/// Reason why kernel events are unavailable for now. Most reasons are a resource that the system has run
+/// out of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Limit {
     /// Inotify watches of the user.
@@ -16,6 +17,8 @@ pub(crate) enum Limit {
     Instances,
     /// Memory or threads.
     Memory,
+    /// No resource: the listener of the kernel events has failed.
+    Listener,
 }
 
 impl Limit {
@@ -30,7 +33,7 @@ impl Limit {
         }
     }
 
-    /// Returns the value of the log field `cause`: the exhausted resource.
+    /// Returns the value of the log field `cause`: the exhausted resource or another reason.
     fn cause(self) -> &'static str {
         match self {
             Self::Watches => "limit `fs.inotify.max_user_watches` reached",
@@ -38,10 +41,11 @@ impl Limit {
                 "limit `fs.inotify.max_user_instances` or the limit of open files reached"
             }
             Self::Memory => "out of memory or threads",
+            Self::Listener => "the listener of file events has failed",
         }
     }
 
-    /// Returns the value of the log field `hint`: how the operator can raise the limit.
+    /// Returns the value of the log field `hint`: the next step of the operator.
     fn hint(self) -> &'static str {
         match self {
             Self::Watches => {
@@ -51,6 +55,7 @@ impl Limit {
                 "raise the limit, for example with `sysctl fs.inotify.max_user_instances=1024`"
             }
             Self::Memory => "free memory or raise the limit of threads",
+            Self::Listener => "see the event `file event listener failed` for the reason",
         }
     }
 }

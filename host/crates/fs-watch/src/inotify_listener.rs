@@ -10,6 +10,7 @@ use crate::{
     overflow_counter,
     symlink_chain::Role,
 };
+use reloader_util::panics;
 use rustix::{
     event::{EventfdFlags, PollFd, PollFlags, eventfd, poll},
     fs::inotify::{CreateFlags, ReadFlags, Reader, WatchFlags, add_watch, init, remove_watch},
@@ -47,16 +48,19 @@ const EVENT_BUFFER_BYTES: usize = 16 * 1024;
 /// Inotify instance. Stops its listener when dropped.
 #[derive(Debug)]
 pub(crate) struct Inotify {
+    number: u64,
     inotify: Arc<OwnedFd>,
     stop: Arc<OwnedFd>,
 }
 
 impl Inotify {
-    /// Creates an inotify instance and starts its listener, which passes events to `handler`.
-    pub(crate) fn start(handler: Weak<dyn EventHandler>) -> io::Result<Self> {
+    /// Creates an inotify instance with this number and starts its listener, which passes events to
+    /// `handler`.
+    pub(crate) fn start(number: u64, handler: Weak<dyn EventHandler>) -> io::Result<Self> {
         let inotify = Arc::new(init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?);
         let stop = Arc::new(eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?);
         let listener = EventListener {
+            instance: number,
             inotify: Arc::clone(&inotify),
             stop: Arc::clone(&stop),
             mounts: match MountTable::open() {
@@ -71,7 +75,12 @@ impl Inotify {
             buffer: vec![MaybeUninit::uninit(); EVENT_BUFFER_BYTES],
         };
         listener.start()?;
-        Ok(Self { inotify, stop })
+        Ok(Self { number, inotify, stop })
+    }
+
+    /// Returns the number of the instance.
+    pub(crate) fn number(&self) -> u64 {
+        self.number
     }
 
     /// Watches the inode that `path` names now. Returns the existing descriptor if the inode is
@@ -85,13 +94,16 @@ impl Inotify {
         };
         // `MASK_ADD` keeps the events of other subscriptions to the same inode.
         let mask = mask | WatchFlags::MASK_ADD | WatchFlags::DONT_FOLLOW;
-        Ok(add_watch(&self.inotify, path, mask)?)
+        let number = add_watch(&self.inotify, path, mask)?;
+        Ok(WatchDescriptor { instance: self.number, number })
     }
 
-    /// Removes a watch.
+    /// Removes a watch. Ignores the watches of other instances.
     pub(crate) fn remove_watch(&self, descriptor: WatchDescriptor) {
-        // The call fails only if the kernel has removed the watch already.
-        let _ = remove_watch(&self.inotify, descriptor);
+        if descriptor.instance == self.number {
+            // The call fails only if the kernel has removed the watch already.
+            let _ = remove_watch(&self.inotify, descriptor.number);
+        }
     }
 }
 
@@ -105,6 +117,8 @@ impl Drop for Inotify {
 
 /// Reader of kernel events that runs as a task or on a thread.
 struct EventListener {
+    /// Number of the inotify instance.
+    instance: u64,
     inotify: Arc<OwnedFd>,
     stop: Arc<OwnedFd>,
     mounts: Option<MountTable>,
@@ -148,15 +162,22 @@ impl EventListener {
     }
 
     fn run(mut self) {
+        let error = match panics::catch(|| self.listen_on_this_thread()) {
+            Ok(Ok(())) => return,
+            Ok(Err(error)) => error.to_string(),
+            Err(message) => format!("panicked: {message}"),
+        };
+        report_failure(&error, self.instance, &self.handler);
+    }
+
+    /// Passes events to the handler until the listener must stop.
+    fn listen_on_this_thread(&mut self) -> rustix::io::Result<()> {
         loop {
             match self.wait() {
-                Ok(ready) if self.dispatch(ready).is_some() => {}
+                Ok(ready) if self.dispatch(ready)?.is_some() => {}
                 Err(Errno::INTR) => {}
-                Ok(_) => return,
-                Err(error) => {
-                    tracing::error!(%error, "file event listener failed");
-                    return;
-                }
+                Ok(_) => return Ok(()),
+                Err(error) => return Err(error),
             }
         }
     }
@@ -173,6 +194,10 @@ impl EventListener {
             ),
         ];
         poll(&mut descriptors, None)?;
+        // A descriptor that is not open would stay ready forever.
+        if descriptors.iter().any(|descriptor| descriptor.revents().contains(PollFlags::NVAL)) {
+            return Err(Errno::BADF);
+        }
         let [_, stop, mounts] = descriptors;
         Ok(if stop.revents().contains(PollFlags::IN) {
             Ready::Stop
@@ -185,17 +210,18 @@ impl EventListener {
 
     /// Passes pending events to the handler. Returns true if the inotify queue is empty, false if it
     /// may contain more events, and `None` if the listener must stop.
-    fn dispatch(&mut self, ready: Ready) -> Option<bool> {
-        let handler = self.handler.upgrade()?;
+    fn dispatch(&mut self, ready: Ready) -> rustix::io::Result<Option<bool>> {
+        let Some(handler) = self.handler.upgrade() else { return Ok(None) };
         match (ready, &mut self.mounts) {
-            (Ready::Stop, _) => return None,
+            (Ready::Stop, _) => return Ok(None),
             (Ready::Mounts, Some(mounts)) => {
                 let mount_points = mounts.take_changes();
                 handler.mounts_changed(&mount_points);
             }
             (Ready::Mounts | Ready::Inotify, _) => {}
         }
-        Some(dispatch_file_events(&*handler, &self.inotify, &mut self.buffer))
+        let instance = self.instance;
+        dispatch_file_events(&*handler, instance, &self.inotify, &mut self.buffer).map(Some)
     }
 }
 
@@ -216,12 +242,22 @@ impl ListenerTask {
 
 impl Drop for ListenerTask {
     fn drop(&mut self) {
-        if let Some(listener) = self.0.take()
-            && listener.handler.strong_count() > 0
-            && let Err(error) = listener.start_thread()
-        {
-            tracing::error!(%error, "file event listener thread not started");
+        let Some(listener) = self.0.take().filter(|listener| listener.handler.strong_count() > 0)
+        else {
+            return;
+        };
+        let (instance, handler) = (listener.instance, Weak::clone(&listener.handler));
+        if let Err(error) = listener.start_thread() {
+            report_failure(&format!("no thread: {error}"), instance, &handler);
         }
+    }
+}
+
+/// Logs that a listener has ended through an error, and tells its handler.
+fn report_failure(error: &str, instance: u64, handler: &Weak<dyn EventHandler>) {
+    tracing::error!(%error, "file event listener failed");
+    if let Some(handler) = handler.upgrade() {
+        handler.listener_failed(instance);
     }
 }
 
@@ -239,7 +275,7 @@ async fn listen(listener: &mut EventListener) -> io::Result<()> {
         tokio::select! {
             ready = inotify.readable() => {
                 let mut ready = ready?;
-                match listener.dispatch(Ready::Inotify) {
+                match listener.dispatch(Ready::Inotify)? {
                     None => return Ok(()),
                     Some(true) => ready.clear_ready(),
                     // The queue may contain more events. Other tasks run before the next batch.
@@ -251,7 +287,7 @@ async fn listen(listener: &mut EventListener) -> io::Result<()> {
                 // sets it again.
                 ready?.clear_ready();
                 // Reading a long mount table would delay the other tasks of this worker.
-                if block_in_place(|| listener.dispatch(Ready::Mounts)).is_none() {
+                if block_in_place(|| listener.dispatch(Ready::Mounts))?.is_none() {
                     return Ok(());
                 }
             }
@@ -269,13 +305,15 @@ fn register(descriptor: Arc<OwnedFd>, interest: Interest) -> io::Result<AsyncFd<
     Ok(unsafe { AsyncFd::register_with_interest(descriptor, interest) }?)
 }
 
-/// Passes one buffer of file events to `handler`. Returns true if the inotify queue is empty, and
-/// false if it may contain more events.
+/// Passes one buffer of file events of an instance to `handler`. Returns true if the inotify queue is
+/// empty, and false if it may contain more events.
 fn dispatch_file_events(
     handler: &dyn EventHandler,
+    instance: u64,
     inotify: &OwnedFd,
     buffer: &mut [MaybeUninit<u8>],
-) -> bool {
+) -> rustix::io::Result<bool> {
+    let descriptor = |number| WatchDescriptor { instance, number };
     let mut reader = Reader::new(inotify, buffer);
     loop {
         match reader.next() {
@@ -285,24 +323,20 @@ fn dispatch_file_events(
                 handler.events_lost();
             }
             Ok(event) if event.events().contains(ReadFlags::IGNORED) => {
-                handler.watch_removed(event.wd());
+                handler.watch_removed(descriptor(event.wd()));
             }
             Ok(event) => {
                 let name = event.file_name().map(|name| OsStr::from_bytes(name.to_bytes()));
                 if let Some(file_event) = to_file_event(event.events()) {
-                    handler.file_event(event.wd(), name, file_event);
+                    handler.file_event(descriptor(event.wd()), name, file_event);
                 }
             }
             Err(Errno::INTR) => continue,
-            Err(Errno::WOULDBLOCK) => return true,
-            Err(error) => {
-                tracing::debug!(%error, "inotify read failed, rescanning");
-                handler.events_lost();
-                return true;
-            }
+            Err(Errno::WOULDBLOCK) => return Ok(true),
+            Err(error) => return Err(error),
         }
         if reader.is_buffer_empty() {
-            return false;
+            return Ok(false);
         }
     }
 }

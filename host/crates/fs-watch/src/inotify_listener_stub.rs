@@ -11,8 +11,12 @@ use std::{io, path::Path, sync::Weak};
 pub(crate) enum Inotify {}
 
 impl Inotify {
-    pub(crate) fn start(_: Weak<dyn EventHandler>) -> io::Result<Self> {
+    pub(crate) fn start(_: u64, _: Weak<dyn EventHandler>) -> io::Result<Self> {
         Err(io::ErrorKind::Unsupported.into())
+    }
+
+    pub(crate) fn number(&self) -> u64 {
+        match *self {}
     }
 
     pub(crate) fn add_watch(&self, _: &Path, _: Role) -> io::Result<WatchDescriptor> {

@@ -24,11 +24,17 @@ pub(crate) enum FileEvent {
     Unmounted,
 }
 
-/// Inotify watch descriptor.
+/// Inotify watch descriptor, unique among all inotify instances of a file watcher.
 ///
 /// The kernel assigns one descriptor to each watched inode, even if several paths name the inode.
 /// The kernel does not reuse a descriptor after the watch is removed.
-pub(crate) type WatchDescriptor = i32;
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct WatchDescriptor {
+    /// Number of the inotify instance.
+    pub(crate) instance: u64,
+    /// Descriptor that the kernel assigns.
+    pub(crate) number: i32,
+}
 
 /// Receiver of kernel events.
 pub(crate) trait EventHandler: Send + Sync {
@@ -40,6 +46,10 @@ pub(crate) trait EventHandler: Send + Sync {
 
     /// Handles a loss of events: any watched file may have changed.
     fn events_lost(&self);
+
+    /// Handles the end of an instance's listener through an error: the watches of this instance report no
+    /// more events.
+    fn listener_failed(&self, instance: u64);
 
     /// Handles mounts and unmounts at `mount_points`.
     fn mounts_changed(&self, mount_points: &HashSet<PathBuf>);

@@ -7,14 +7,21 @@ use crate::{
     path_change_signal::ChangeSignal,
     symlink_chain::Role,
 };
-use reloader_util::sync::Mutex;
+use reloader_util::{backoff, sync::Mutex};
 use std::{
     collections::{HashMap, HashSet},
     ffi::{OsStr, OsString},
     io::{self, ErrorKind},
     path::{Path, PathBuf},
     sync::{Arc, Weak},
+    time::{Duration, Instant},
 };
+
+/// Time from the first failure of a listener to the start of the next inotify instance. Doubled after each
+/// further failure.
+const MIN_RESTART_DELAY: Duration = Duration::from_secs(1);
+/// Maximum time from a failure of a listener to the start of the next inotify instance.
+const MAX_RESTART_DELAY: Duration = Duration::from_secs(3600);
 
 /// Maximum size of [`WatchTable::removed_during_adds`].
 const MAX_REMOVED_DURING_ADDS: usize = 4096;
@@ -22,7 +29,8 @@ const MAX_REMOVED_DURING_ADDS: usize = 4096;
 /// Inotify instance and the subscriptions to its watches.
 #[derive(Debug, Default)]
 pub(crate) struct WatchRegistry {
-    /// Instance that the first call of [`arm`](Self::arm) creates. Lock order: `inotify` before `table`.
+    /// Instance that [`arm`](Self::arm) creates: at the first call, and some time after the listener of the
+    /// last one has failed. Lock order: `inotify` before `table`.
     inotify: Mutex<Option<Arc<Inotify>>>,
     /// Subscriptions. The event listener takes this lock too, so no thread holds the lock during an
     /// access to a file system.
@@ -43,6 +51,10 @@ struct WatchTable {
     cleared: u64,
     /// Number of subscriptions with [`Role::LinkCount`].
     link_count_subscriptions: usize,
+    /// Number of inotify instances whose listener has failed; also the number of the current instance.
+    failed_instances: u64,
+    /// Time before which no further instance is started after a failure.
+    restart_at: Option<Instant>,
 }
 
 /// Subscriptions to one watch, by the name of the entry in the watched directory, then by the
@@ -92,6 +104,9 @@ impl WatchRegistry {
         let mut table = self.table.lock();
         let is_valid = added.as_ref().is_ok_and(|added| table.is_valid(*added, cleared_before));
         table.end_add();
+        if inotify.number() != table.failed_instances {
+            return Err(ArmError::LimitReached(Limit::Listener));
+        }
         let descriptor = added.map_err(to_arm_error)?;
         if !is_valid {
             // Removes the watch if it still exists. If it does not, the removal has no effect.
@@ -140,14 +155,24 @@ impl WatchRegistry {
         }
     }
 
-    /// Returns the inotify instance, which the first call creates.
+    /// Returns the inotify instance. Creates one if there is none, or if the listener of the last one has
+    /// failed long enough ago.
     fn inotify(self: &Arc<Self>) -> Result<Arc<Inotify>, ArmError> {
         let mut inotify = self.inotify.lock();
-        if let Some(inotify) = &*inotify {
+        let (number, restart_at) = {
+            let table = self.table.lock();
+            (table.failed_instances, table.restart_at)
+        };
+        if let Some(inotify) = inotify.as_ref().filter(|inotify| inotify.number() == number) {
             return Ok(Arc::clone(inotify));
         }
+        // Closes the failed instance.
+        *inotify = None;
+        if restart_at.is_some_and(|restart_at| Instant::now() < restart_at) {
+            return Err(ArmError::LimitReached(Limit::Listener));
+        }
         let handler = Arc::downgrade(self);
-        let started = Arc::new(Inotify::start(handler).map_err(to_arm_error)?);
+        let started = Arc::new(Inotify::start(number, handler).map_err(to_arm_error)?);
         Ok(Arc::clone(inotify.insert(started)))
     }
 }
@@ -190,6 +215,21 @@ impl EventHandler for WatchRegistry {
 
     fn events_lost(&self) {
         self.notify_matching(|_| true, ChangeSignal::mark_events_lost);
+    }
+
+    /// Makes all path watches resolve their paths again. The paths are polled until another instance is
+    /// started.
+    fn listener_failed(&self, instance: u64) {
+        let mut table = self.table.lock();
+        if table.failed_instances != instance {
+            return;
+        }
+        let earlier_failures = u32::try_from(instance).unwrap_or(u32::MAX);
+        let delay = backoff::exponential(MIN_RESTART_DELAY, MAX_RESTART_DELAY, earlier_failures);
+        table.restart_at = Some(Instant::now() + delay);
+        table.failed_instances += 1;
+        drop(table);
+        self.events_lost();
     }
 
     /// Requests another resolution of all paths at or below `mount_points`.
@@ -304,7 +344,7 @@ fn to_arm_error(error: io::Error) -> ArmError {
 mod tests {
     use super::*;
     use crate::path_change_signal::Pending;
-    use std::{fs, thread, time::Duration};
+    use std::{fs, thread};
 
     fn new_registry() -> (Arc<WatchRegistry>, Arc<ChangeSignal>, tempfile::TempDir) {
         let directory = tempfile::tempdir().unwrap();
@@ -398,6 +438,34 @@ mod tests {
         assert!(!table.is_valid(first, cleared), "the watch may have been removed");
     }
 
+    /// After a failure of the listener, all paths are reported, and no path is watched until the next instance.
+    #[test]
+    fn failed_instance_is_replaced_after_a_delay() {
+        let (registry, signal, directory) = new_registry();
+        let path = directory.path().join("f");
+        fs::write(&path, "").unwrap();
+        let target = targets(&path).remove(1);
+        let first = registry.arm(target, &signal).unwrap();
+        registry.listener_failed(first.instance);
+        let Pending { changed, stale_resolution, .. } = signal.take_pending();
+        assert!(changed && stale_resolution);
+        let error = registry.arm(target, &signal).unwrap_err();
+        assert!(matches!(error, ArmError::LimitReached(Limit::Listener)), "{error:?}");
+        registry.table.lock().restart_at = Some(Instant::now());
+        let second = registry.arm(target, &signal).unwrap();
+        assert_ne!(first, second);
+        // Neither affects the second instance: a late report, and the end of a subscription to the first one.
+        registry.listener_failed(first.instance);
+        registry.disarm(first, target, &signal);
+        assert_eq!(registry.arm(target, &signal).unwrap(), second);
+        fs::rename(&path, directory.path().join("g")).unwrap();
+        let end = Instant::now() + Duration::from_secs(20);
+        while !signal.take_pending().changed {
+            assert!(Instant::now() < end, "the second instance reports no event");
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+
     /// The kernel queues 16,384 events by default. The test holds the lock of the table to block
     /// the listener until the queue overflows.
     #[test]
@@ -422,13 +490,13 @@ mod tests {
         }
         fs::write(&path, "its events are lost").unwrap();
         drop(table);
-        let end = std::time::Instant::now() + Duration::from_secs(20);
+        let end = Instant::now() + Duration::from_secs(20);
         loop {
             let Pending { changed, stale_resolution, .. } = signal.take_pending();
             if changed && stale_resolution {
                 break;
             }
-            assert!(std::time::Instant::now() < end, "the overflow was not reported");
+            assert!(Instant::now() < end, "the overflow was not reported");
             thread::sleep(Duration::from_millis(1));
         }
         disarm();

@@ -1,4 +1,4 @@
-//! Fallback to polling: inotify limits of the system, and directories that cannot be watched.
+//! Fallback to polling: inotify limits of the system, a failed listener, and directories that cannot be watched.
 //!
 //! Each user namespace has its own limits in `/proc/sys/user`, within the system limits in
 //! `/proc/sys/fs/inotify`. A test of a limit runs itself again in a new user namespace.
@@ -13,7 +13,11 @@ use reloader_fs_watch::FileWatcher;
 use std::{
     env,
     fs::{self, Permissions},
-    os::unix::fs::PermissionsExt,
+    mem::ManuallyDrop,
+    os::{
+        fd::{FromRawFd, OwnedFd, RawFd},
+        unix::fs::PermissionsExt,
+    },
     path::{Path, PathBuf},
     process::{Command, Stdio},
     sync::{Arc, Mutex},
@@ -191,6 +195,62 @@ async fn instance_limit_falls_back_to_polling() {
     if is_in_own_namespace("instance_limit_falls_back_to_polling") {
         check_fallback_and_recovery(MAX_INSTANCES_PATH, "fs.inotify.max_user_instances").await;
     }
+}
+
+/// Replaces the file behind the inotify descriptor of this process with a directory, so that each read fails.
+fn break_inotify_descriptor() {
+    let is_inotify = |number: &RawFd| {
+        let target = fs::read_link(format!("/proc/self/fd/{number}"));
+        target.is_ok_and(|target| target.as_os_str() == "anon_inode:inotify")
+    };
+    let numbers = fs::read_dir("/proc/self/fd").unwrap();
+    let numbers = numbers.filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok());
+    let number = numbers.filter(is_inotify).last().expect("an inotify instance");
+    #[allow(unsafe_code, reason = "the file watcher owns the descriptor and keeps it open")]
+    let mut descriptor = ManuallyDrop::new(unsafe { OwnedFd::from_raw_fd(number) });
+    rustix::io::dup2(fs::File::open("/").unwrap(), &mut descriptor).unwrap();
+}
+
+/// The listener ends at a read error of its inotify instance. Changes arrive by polling, until another instance starts
+/// some time later. The failure, the fallback and the recovery are logged once each.
+#[tokio::test]
+async fn failed_listener_falls_back_to_polling() {
+    if !is_in_own_namespace("failed_listener_falls_back_to_polling") {
+        return;
+    }
+    let log = Log::start();
+    let files = FileWatcher::new()
+        .poll_interval(Duration::from_millis(20))
+        .retry_every(Duration::from_millis(100));
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("f");
+    fs::write(&path, "0").unwrap();
+    let mut watch = files.watch(&path).await.unwrap();
+    break_inotify_descriptor();
+    for content in ["1", "2", "3"] {
+        fs::write(&path, content).unwrap();
+        wait_for_content(&files, &mut watch, &path, content).await;
+    }
+    let waiting = async {
+        loop {
+            watch.changed().await.unwrap();
+        }
+    };
+    let lines = tokio::select! {
+        () = waiting => unreachable!("the wait does not end"),
+        lines = log.wait_for(3) => lines,
+    };
+    let expected = [
+        (Level::ERROR, "file event listener failed"),
+        (Level::WARN, "inotify unavailable for some files, polling them"),
+        (Level::INFO, "inotify events restored for all files"),
+    ];
+    for ((level, line), (expected_level, phrase)) in lines.iter().zip(expected) {
+        assert!(*level == expected_level && line.contains(phrase), "{lines:?}");
+    }
+    fs::write(&path, "4").unwrap();
+    wait_for_content(&files, &mut watch, &path, "4").await;
+    assert_eq!(log.lines().len(), expected.len());
 }
 
 /// A directory with execute but without read permission cannot be watched. An unprivileged child
