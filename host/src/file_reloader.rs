@@ -45,7 +45,7 @@
 //! ```
 
 use crate::{
-    fs_watch::{FileWatcher, LastWriter, MAX_WAIT, PathWatch, settled},
+    fs_watch::{FileWatcher, LastWriter, MAX_WAIT, PathWatch, resolve_accessible, settled},
     reload::{RealtimeWatch, RealtimeWatchHandle, Reload, ReloaderError, WatchEvent},
 };
 use async_trait::async_trait;
@@ -131,13 +131,13 @@ where
         Ok(Self { file_path, files: FILE_WATCHER.for_another_owner(), value: PhantomData })
     }
 
-    /// Loads the file after its writer has finished: see [`settled`].
+    /// Loads the file after its writer has finished: see [`settled`]. `F` need not be `Send`, so `try_from` runs on the
+    /// current thread, but only after the file system has answered.
     async fn reload(&self) -> Result<Option<F>, ReloaderError<F, String>> {
-        let path = &self.file_path;
-        settled(path, |path| F::try_from(&canonical(path)).map_err(|error| error.to_string()))
-            .await
-            .map(Some)
-            .map_err(ReloaderError::Reload)
+        let load = |path: &PathBuf| F::try_from(path).map_err(|error| error.to_string());
+        let loaded = settled(&self.file_path, load).await;
+        let loaded = loaded.unwrap_or_else(|error| Err(error.to_string()));
+        loaded.map(Some).map_err(ReloaderError::Reload)
     }
 }
 
@@ -153,11 +153,10 @@ where
         let main = self.files.watch(&self.file_path).await.map_err(to_error)?;
         let (signal_sender, signals) = mpsc::channel(CHANNEL_CAPACITY);
         let mut watched = WatchedFiles { main, signal_sender, signals, dependent: HashMap::new() };
-        let path = canonical(&self.file_path);
-        let loaded = load::<F>(&path).await;
+        let loaded = load::<F>(&self.file_path).await;
         let retry_delay = loaded.is_err().then_some(INITIAL_RETRY_DELAY);
-        if let Ok((_, dependent)) = loaded {
-            watched.set_dependent(&path, dependent).await;
+        if let Ok(loaded) = loaded {
+            watched.set_dependent(&loaded.path, loaded.dependent).await;
         }
         let (events, receiver) = mpsc::channel(CHANNEL_CAPACITY);
         // Dropping the set aborts the task.
@@ -208,14 +207,13 @@ async fn load_changes<F>(
             },
         };
         watched.wait_for_writers(&path).await;
-        let path = canonical(&path);
         let event = match load(&path).await {
-            Ok((loaded, dependent)) => {
+            Ok(Loaded { value, path, dependent }) => {
                 retry_delay = None;
                 let is_new = watched.set_dependent(&path, dependent).await;
                 let is_repeated = is_new && immediate_loads < MAX_IMMEDIATE_LOADS;
                 immediate_loads = if is_repeated { immediate_loads + 1 } else { 0 };
-                WatchEvent::Changed(loaded)
+                WatchEvent::Changed(value)
             }
             Err(error) => {
                 immediate_loads = 0;
@@ -234,24 +232,31 @@ async fn load_changes<F>(
     }
 }
 
-/// Loads a value, and returns it with the paths on which it depends. A panic is an error of the load.
-async fn load<F>(path: &Path) -> Result<(F, Vec<PathBuf>), String>
+/// Loaded value.
+struct Loaded<F> {
+    value: F,
+    /// Path of the main file with symbolic links resolved, since relative paths in a file start at the file's real
+    /// directory.
+    path: PathBuf,
+    /// Paths of the other files on which the value depends.
+    dependent: Vec<PathBuf>,
+}
+
+/// Loads a value after the file system has answered. A panic is an error of the load.
+async fn load<F>(path: &Path) -> Result<Loaded<F>, String>
 where
     F: AsyncFileLoad + Send,
     F::Error: Display,
 {
+    let path = resolve_accessible(path).await.map_err(|error| error.to_string())?;
     let loading = async {
-        let loaded = F::async_load_from(path).await.map_err(|error| error.to_string())?;
-        let dependent = loaded.dependent_paths();
-        Ok((loaded, dependent))
+        let value = F::async_load_from(&path).await.map_err(|error| error.to_string())?;
+        let dependent = value.dependent_paths();
+        Ok((value, dependent))
     };
     let loaded = panics::catch_future(loading).await;
-    loaded.unwrap_or_else(|message| Err(format!("panicked: {message}")))
-}
-
-/// Returns the path with symbolic links resolved, since relative paths in a file start at the file's real directory.
-fn canonical(path: &Path) -> PathBuf {
-    path.canonicalize().unwrap_or_else(|_| path.to_owned())
+    let loaded = loaded.unwrap_or_else(|message| Err(format!("panicked: {message}")));
+    loaded.map(|(value, dependent)| Loaded { value, path, dependent })
 }
 
 /// Watches of all files of one value. Each dependent file has a task that forwards its changes. The main file has
@@ -307,13 +312,16 @@ impl WatchedFiles {
     }
 
     /// Waits until the writers of all files have finished, for at most [`MAX_WAIT`].
-    async fn wait_for_writers(&self, main: &PathBuf) {
+    async fn wait_for_writers(&self, main: &Path) {
         let writers = async {
-            let dependent =
-                self.dependent.iter().map(|(path, file)| (path, file.last_writer.clone()));
+            let dependent = self
+                .dependent
+                .iter()
+                .map(|(path, file)| (path.as_path(), file.last_writer.clone()));
             for (path, last_writer) in dependent.chain([(main, self.main.last_writer())]) {
                 if !last_writer.is_done() {
-                    settled(path, |_| ()).await;
+                    // The load reports a file system that does not answer.
+                    let _ = settled(path, |_| ()).await;
                 }
             }
         };

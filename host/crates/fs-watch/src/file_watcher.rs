@@ -20,7 +20,7 @@ use std::{
 };
 
 /// Default timeout of an access to a file. Longer than the read of a large file from a slow server takes.
-const ACCESS_TIMEOUT: Duration = Duration::from_secs(10);
+pub(crate) const ACCESS_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// File watcher. Cheap to clone; all clones share one inotify instance.
 #[derive(Debug, Clone)]

@@ -80,5 +80,5 @@ pub use last_writer::LastWriter;
 pub use overflow_counter::overflows;
 pub use path_watch::PathWatch;
 pub use regular_file::{RegularFileError, open, open_without_following_link, read_regular_file};
-pub use settle::{MAX_WAIT, settled};
+pub use settle::{MAX_WAIT, resolve_accessible, settled};
 pub use settled_read::ReadError;

@@ -1,8 +1,14 @@
 //! Waits for the writer of a file to finish (to settle), for callers that load the file themselves.
 
-use crate::file_fingerprint::FileFingerprint;
+use crate::{
+    file_access_with_deadline::{FileAccessError, access_within},
+    file_fingerprint::FileFingerprint,
+    file_watcher::ACCESS_TIMEOUT,
+    regular_file::open,
+};
 use std::{
     fs::{self, Metadata},
+    io::Read,
     path::{Path, PathBuf},
     time::{Duration, SystemTime},
 };
@@ -41,28 +47,71 @@ fn remaining_quiet_period(metadata: &Metadata, now: SystemTime) -> Duration {
     age.map_or(Duration::ZERO, |age| quiet_period.saturating_sub(age))
 }
 
+/// Accesses a file on another thread, and returns its path with symbolic links resolved, or unchanged if
+/// they cannot be resolved.
+///
+/// A caller that loads the file on its own thread calls this function first, so that a file system that
+/// does not answer does not block that thread. A file system that stops answering during the load does.
+///
+/// # Errors
+///
+/// Returns an error if the file system does not answer within ten seconds, or if no thread is available.
+pub async fn resolve_accessible(path: &Path) -> Result<PathBuf, FileAccessError> {
+    Ok(access_file(path).await?.resolved_path)
+}
+
+/// Result of an access to a file.
+struct AccessedFile {
+    resolved_path: PathBuf,
+    /// Metadata of a regular file.
+    metadata: Option<Metadata>,
+}
+
+async fn access_file(path: &Path) -> Result<AccessedFile, FileAccessError> {
+    let path_on_thread = path.to_owned();
+    let access = move || {
+        let path = path_on_thread;
+        let metadata = regular_file_metadata(&path);
+        if metadata.is_some()
+            && let Ok(mut file) = open(&path)
+        {
+            // A file system may answer the lookup of a file from a cache, and hang in a read.
+            let _ = file.read(&mut [0]);
+        }
+        AccessedFile { resolved_path: path.canonicalize().unwrap_or(path), metadata }
+    };
+    access_within(path, ACCESS_TIMEOUT, access).await
+}
+
 /// Waits for the writer of a file to finish, for at most [`MAX_WAIT`], and loads the file with
-/// `load`.
+/// `load`, which gets the path with symbolic links resolved.
 ///
 /// If the file changes while `load` runs, the wait and `load` are repeated within the same time
-/// limit.
-pub async fn settled<T>(path: &PathBuf, load: impl Fn(&PathBuf) -> T) -> T {
+/// limit. `load` runs on the current thread, after the file system has answered another thread
+/// ([`resolve_accessible`]).
+///
+/// # Errors
+///
+/// See [`resolve_accessible`].
+pub async fn settled<T>(path: &Path, load: impl Fn(&PathBuf) -> T) -> Result<T, FileAccessError> {
     let start = Instant::now();
     loop {
-        let mut metadata = regular_file_metadata(path);
-        while metadata
+        let mut file = access_file(path).await?;
+        while file
+            .metadata
             .as_ref()
             .is_some_and(|found| !remaining_quiet_period(found, SystemTime::now()).is_zero())
             && start.elapsed() < MAX_WAIT
         {
             sleep(RECHECK_INTERVAL).await;
-            metadata = regular_file_metadata(path);
+            file = access_file(path).await?;
         }
         {
-            let loaded = load(path);
-            let is_unchanged = fingerprint(&regular_file_metadata(path)) == fingerprint(&metadata);
+            let loaded = load(&file.resolved_path);
+            let is_unchanged =
+                fingerprint(&regular_file_metadata(path)) == fingerprint(&file.metadata);
             if is_unchanged || start.elapsed() >= MAX_WAIT {
-                return loaded;
+                return Ok(loaded);
             }
         }
         // Yields the thread even if the file changes during every load.
@@ -77,17 +126,22 @@ fn fingerprint(metadata: &Option<Metadata>) -> Option<FileFingerprint> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::cell::Cell;
 
-    #[tokio::test(start_paused = true)]
-    async fn idle_file_is_loaded_immediately() {
+    #[tokio::test]
+    async fn idle_file_is_loaded_once() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("f");
         fs::write(&path, "a").unwrap();
         let long_ago = SystemTime::now() - Duration::from_secs(60);
         fs::File::options().write(true).open(&path).unwrap().set_modified(long_ago).unwrap();
-        let before = Instant::now();
-        assert_eq!(settled(&path, |path| fs::read(path).unwrap()).await, b"a");
-        assert_eq!(before.elapsed(), Duration::ZERO, "the paused clock moves only during a sleep");
+        let loads = Cell::new(0);
+        let load = |path: &PathBuf| {
+            loads.set(loads.get() + 1);
+            fs::read(path).unwrap()
+        };
+        assert_eq!(settled(&path, load).await.unwrap(), b"a");
+        assert_eq!(loads.get(), 1);
     }
 
     #[tokio::test]
@@ -100,14 +154,19 @@ mod tests {
             fs::write(&path, "b").unwrap();
         };
         let (loaded, ()) = tokio::join!(settled(&path, |path| fs::read(path).unwrap()), writer);
-        assert_eq!(loaded, b"b");
+        assert_eq!(loaded.unwrap(), b"b");
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn directory_is_loaded_without_wait() {
+    #[cfg(unix)]
+    #[tokio::test]
+    async fn load_gets_the_resolved_path() {
         let directory = tempfile::tempdir().unwrap();
-        let before = Instant::now();
-        settled(&directory.path().to_owned(), |_| ()).await;
-        assert_eq!(before.elapsed(), Duration::ZERO);
+        let (link, target) = (directory.path().join("link"), directory.path().join("target"));
+        fs::create_dir(&target).unwrap();
+        std::os::unix::fs::symlink("target", &link).unwrap();
+        let target = target.canonicalize().unwrap();
+        assert_eq!(settled(&link, PathBuf::clone).await.unwrap(), target);
+        let missing = directory.path().join("missing");
+        assert_eq!(settled(&missing, PathBuf::clone).await.unwrap(), missing);
     }
 }
