@@ -19,4 +19,5 @@ mod hung_sinks;
 mod persistent_state;
 mod sd_notify;
 mod state_disk_failures;
+mod supervised_program;
 mod value_validation;

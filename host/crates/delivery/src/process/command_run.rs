@@ -1,8 +1,11 @@
 //! One run of a command: input, output, timeout and exit status.
 
 use super::{
-    command_settings::CommandSettings, output_log::OutputStreams, private_tempdir::PrivateTempDir,
-    process_group::ProcessGroup, start_file_access::START_TIMEOUT,
+    command_settings::CommandSettings,
+    output_log::{OutputLimit, OutputStreams},
+    private_tempdir::PrivateTempDir,
+    process_group::ProcessGroup,
+    start_file_access::START_TIMEOUT,
 };
 use crate::serial_blocking_jobs::POOL;
 use bytes::Bytes;
@@ -116,7 +119,7 @@ impl CommandSettings {
         FILE_TIMEOUT + START_TIMEOUT + self.timeout.0 + self.kill_after.0 + OUTPUT_DRAIN_TIMEOUT
     }
 
-    /// Runs the command. Its output is logged with `label`.
+    /// Runs the command. Its output is logged with `label`, within `limit`, which all runs of the command share.
     ///
     /// Dropping the future kills the process group of the command. Background processes that still run when
     /// the command exits are not killed. If the host dies, the command gets
@@ -129,6 +132,7 @@ impl CommandSettings {
     pub async fn run(
         &self,
         label: &str,
+        limit: &OutputLimit,
         input: CommandInput,
         env: &[(&str, String)],
     ) -> Result<(), CommandError> {
@@ -168,7 +172,7 @@ impl CommandSettings {
         let group = ProcessGroup::spawn(command, self.kill_signal)
             .await
             .map_err(|cause| CommandError::Start { command: name(), cause })?;
-        let ended = self.wait(label, group, input).await;
+        let ended = self.wait(label, limit, group, input).await;
         // Removes the files in the background.
         drop(POOL.spawn(move || drop(files)));
         match ended.map_err(io)? {
@@ -188,11 +192,12 @@ impl CommandSettings {
     async fn wait(
         &self,
         label: &str,
+        limit: &OutputLimit,
         mut group: ProcessGroup,
         input: Option<Bytes>,
     ) -> io::Result<(Option<ExitStatus>, String)> {
         let deadline = Instant::now() + self.timeout.0;
-        let mut streams = OutputStreams::new(label, group.child());
+        let mut streams = OutputStreams::new(label, limit, group.child());
         let mut writing = std::pin::pin!(write_input(group.child().stdin.take(), input));
         let mut written = false;
         let status = loop {

@@ -1,33 +1,51 @@
 //! Logs the output of a command line by line, with limits on line length and line count.
 
-use reloader_util::sanitize::sanitize;
-use std::collections::VecDeque;
+use reloader_util::{sanitize::sanitize, sync::Mutex, token_bucket::TokenBucket};
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
 use tokio::{
     io::{AsyncRead, AsyncReadExt},
     process::{Child, ChildStderr, ChildStdout},
 };
-use tracing::info;
+use tracing::{debug, info};
 
 /// Maximum length of a line, in bytes. The rest of a longer line is dropped.
 const MAX_LINE_BYTES: usize = 2 << 10;
-/// Maximum number of logged lines per run. Further lines are only counted.
-const MAX_LOGGED_LINES: usize = 100;
+/// Maximum number of lines that are logged in a burst. Further lines are only counted.
+const BURST_LINES: u32 = 100;
+/// Interval at which one further line is logged after a burst.
+const LINE_INTERVAL: Duration = Duration::from_secs(1);
 /// Maximum number of last output lines in an error message.
 const ERROR_LINES: usize = 5;
 /// Size of the read buffer of a stream, in bytes.
 const READ_BUFFER_BYTES: usize = 8 << 10;
 
+/// Rate limit of the output lines that all runs of one command log: 100 lines in a burst, then one each second.
+#[derive(Debug)]
+pub struct OutputLimit(Mutex<TokenBucket>);
+
+impl Default for OutputLimit {
+    fn default() -> Self {
+        Self(Mutex::new(TokenBucket::new(BURST_LINES, LINE_INTERVAL, Instant::now())))
+    }
+}
+
 /// Output lines of one run of a command.
 #[derive(Debug)]
 struct OutputLog<'a> {
     label: &'a str,
-    line_count: usize,
+    limit: &'a OutputLimit,
+    logged_lines: usize,
+    dropped_lines: usize,
     last_lines: VecDeque<String>,
 }
 
 impl<'a> OutputLog<'a> {
-    fn new(label: &'a str) -> Self {
-        Self { label, line_count: 0, last_lines: VecDeque::new() }
+    fn new(label: &'a str, limit: &'a OutputLimit) -> Self {
+        let (logged_lines, dropped_lines) = (0, 0);
+        Self { label, limit, logged_lines, dropped_lines, last_lines: VecDeque::new() }
     }
 
     /// Logs a line, and keeps it for an error message. The message of the log event is the line itself.
@@ -36,9 +54,11 @@ impl<'a> OutputLog<'a> {
         if line.is_empty() {
             return;
         }
-        self.line_count += 1;
-        if self.line_count <= MAX_LOGGED_LINES {
+        if self.limit.0.lock().try_take(Instant::now()) {
+            self.logged_lines += 1;
             info!(owner = self.label, "{line}");
+        } else {
+            self.dropped_lines += 1;
         }
         if self.last_lines.len() == ERROR_LINES {
             self.last_lines.pop_front();
@@ -46,11 +66,14 @@ impl<'a> OutputLog<'a> {
         self.last_lines.push_back(line);
     }
 
-    /// Logs the number of dropped lines. Returns the last lines, joined by semicolons.
+    /// Logs the number of dropped lines: at DEBUG if all lines were dropped, so that this event is rate limited, too.
+    /// Returns the last lines, joined by semicolons.
     fn finish(self) -> String {
-        let dropped_lines = self.line_count.saturating_sub(MAX_LOGGED_LINES);
-        if dropped_lines > 0 {
-            info!(owner = self.label, dropped_lines, "command output truncated");
+        let Self { label, logged_lines, dropped_lines, .. } = self;
+        match (logged_lines, dropped_lines) {
+            (_, 0) => {}
+            (0, _) => debug!(owner = label, dropped_lines, "command output truncated"),
+            _ => info!(owner = label, dropped_lines, "command output truncated"),
         }
         Vec::from(self.last_lines).join("; ")
     }
@@ -65,10 +88,10 @@ pub(super) struct OutputStreams<'a> {
 }
 
 impl<'a> OutputStreams<'a> {
-    pub(super) fn new(label: &'a str, child: &mut Child) -> Self {
+    pub(super) fn new(label: &'a str, limit: &'a OutputLimit, child: &mut Child) -> Self {
         let stdout = LineReader::new(child.stdout.take());
         let stderr = LineReader::new(child.stderr.take());
-        Self { stdout, stderr, log: OutputLog::new(label) }
+        Self { stdout, stderr, log: OutputLog::new(label, limit) }
     }
 
     /// Returns whether one of the streams is open.
@@ -142,7 +165,8 @@ mod tests {
     use super::*;
 
     async fn last_lines(text: &[u8]) -> String {
-        let mut log = OutputLog::new("test");
+        let limit = OutputLimit::default();
+        let mut log = OutputLog::new("test", &limit);
         let mut reader = LineReader::new(Some(text));
         while reader.stream.is_some() {
             let read = reader.read().await;
@@ -163,6 +187,21 @@ mod tests {
         flood.extend_from_slice(b"\nafter\n");
         let last_lines = last_lines(&flood).await;
         assert!(last_lines.len() < MAX_LINE_BYTES + 20 && last_lines.ends_with("x; after"));
+    }
+
+    /// The runs of one command share a limit. The test takes less than a few seconds, in which further lines are
+    /// allowed.
+    #[test]
+    fn lines_of_many_runs_are_rate_limited() {
+        let limit = OutputLimit::default();
+        let run = |_| {
+            let mut log = OutputLog::new("test", &limit);
+            (0..10).for_each(|_| log.push(b"line"));
+            assert_eq!(log.logged_lines + log.dropped_lines, 10);
+            log.logged_lines
+        };
+        let logged_lines: usize = (0..1000).map(run).sum();
+        assert!((100..200).contains(&logged_lines), "{logged_lines}");
     }
 
     #[tokio::test]

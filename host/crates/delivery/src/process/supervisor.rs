@@ -2,22 +2,24 @@
 
 use super::{
     command_line::CommandLine, command_settings::default_kill_signal, process_group::ProcessGroup,
-    signal_name::Signal,
+    signal_name::Signal, start_file_access::access_files, supervisor_log::SupervisorLog,
 };
 use reloader_util::{backoff, units::Time};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::{
     collections::BTreeMap,
+    future::pending,
     io::{self, IsTerminal},
     os::unix::process::ExitStatusExt,
     path::PathBuf,
-    pin::pin,
+    pin::{Pin, pin},
     process::ExitStatus,
     sync::Arc,
     time::Duration,
 };
 use tokio::{
+    process::Command,
     sync::{Notify, mpsc},
     task::JoinHandle,
     time::{Instant, sleep_until},
@@ -113,7 +115,7 @@ fn kill_after() -> Time {
 const STABLE_RUN_TIME: Duration = Duration::from_secs(10);
 /// Backoff before the first restart.
 const MIN_RESTART_BACKOFF: Duration = Duration::from_secs(1);
-/// Maximum backoff before a restart.
+/// Maximum backoff before a restart. Also the maximum backoff after the file system of the program has not answered.
 const MAX_RESTART_BACKOFF: Duration = Duration::from_secs(60);
 /// Signal that the kernel sends to the program when the host dies. `SIGKILL` ends the program at once: the restarted
 /// host starts it again immediately, and two instances must not run at the same time.
@@ -144,12 +146,17 @@ impl SupervisorSettings {
         }
     }
 
-    async fn spawn(&self) -> io::Result<ProcessGroup> {
+    fn to_command(&self) -> Command {
         let mut command = self.command.to_command(str::to_owned);
         command.envs(&self.env);
         if let Some(directory) = &self.directory {
             command.current_dir(directory);
         }
+        command
+    }
+
+    async fn spawn(&self) -> io::Result<ProcessGroup> {
+        let command = self.to_command();
         // Outside of the foreground process group, the program could not read the terminal, and would get no
         // SIGINT on Ctrl-C.
         if io::stdin().is_terminal() {
@@ -226,6 +233,7 @@ impl Supervisor {
             changed: Arc::clone(&changed),
             requests: received,
             crashes: 0,
+            log: SupervisorLog::new(),
         };
         Self { changed, requests, task: tokio::spawn(task.run()), exit: None }
     }
@@ -276,7 +284,11 @@ struct SupervisorTask {
     requests: mpsc::Receiver<Request>,
     /// Number of consecutive exits. An exit after [`STABLE_RUN_TIME`] starts the count again at 1.
     crashes: u32,
+    log: SupervisorLog,
 }
+
+/// Accesses to the files that a start of the program needs, before a restart.
+type RestartCheck = Pin<Box<dyn Future<Output = io::Result<()>> + Send>>;
 
 /// End of one run of the program.
 enum RunEnd {
@@ -298,7 +310,7 @@ impl SupervisorTask {
             let end = match self.start().await {
                 None => RunEnd::Stopped(Exit::killed_by(self.settings.kill_signal)),
                 Some(Ok(group)) => {
-                    info!(command = %self.settings.command, "command started");
+                    self.log.started(&self.settings.command);
                     self.supervise(group).await
                 }
                 Some(Err(error)) => {
@@ -377,6 +389,8 @@ impl SupervisorTask {
         // Time of the next change notification, if a change is pending.
         let mut notify_at: Option<Instant> = None;
         let mut was_signalled = false;
+        let mut restart_check: Option<RestartCheck> = None;
+        let mut failed_checks = 0;
         let started = Instant::now();
         let exit =
             |status: io::Result<ExitStatus>| status.map_or(Exit { code: u8::MAX }, Exit::from);
@@ -389,15 +403,12 @@ impl SupervisorTask {
                     drop(group);
                     let by_signal = i32::from(exit.code) == 128 + self.settings.signal.number();
                     if was_signalled && by_signal && started.elapsed() < STABLE_RUN_TIME {
-                        info!(
-                            signal = %self.settings.signal,
-                            "command killed by the change notification signal, no handler installed yet, restarting"
-                        );
+                        self.log.killed_by_notification(self.settings.signal);
                         return RunEnd::Restart;
                     }
                     return RunEnd::Exited(exit);
                 }
-                () = self.changed.notified(), if notify_at.is_none() => {
+                () = self.changed.notified(), if notify_at.is_none() && restart_check.is_none() => {
                     notify_at = Some(Instant::now() + self.settings.settle.0 + self.splay());
                 }
                 () = sleep_until(due), if notify_at.is_some() => {
@@ -407,18 +418,35 @@ impl SupervisorTask {
                     match self.settings.on_change {
                         OnChange::None => {}
                         OnChange::Signal => {
-                            info!(signal = %self.settings.signal, "sent signal to the command");
+                            self.log.signalled(self.settings.signal);
                             group.signal(self.settings.signal);
                             was_signalled = true;
                         }
                         OnChange::Restart => {
-                            info!("restarting the command after a value change");
-                            return match self.stop(group).await {
-                                (_, false) => RunEnd::Restart,
-                                (status, true) => RunEnd::Stopped(exit(status)),
-                            };
+                            let command = self.settings.to_command();
+                            restart_check =
+                                Some(Box::pin(async move { access_files(&command).await }));
                         }
                     }
+                }
+                checked = check_result(&mut restart_check) => {
+                    restart_check = None;
+                    let Err(error) = checked else {
+                        self.log.restarting();
+                        return match self.stop(group).await {
+                            (_, false) => RunEnd::Restart,
+                            (status, true) => RunEnd::Stopped(exit(status)),
+                        };
+                    };
+                    let retry_in = backoff::exponential_with_jitter(
+                        MIN_RESTART_BACKOFF,
+                        MAX_RESTART_BACKOFF,
+                        failed_checks,
+                    );
+                    let (command, is_first) = (&self.settings.command, failed_checks == 0);
+                    SupervisorLog::restart_postponed(command, &error, retry_in, is_first);
+                    failed_checks = failed_checks.saturating_add(1);
+                    notify_at = Some(Instant::now() + retry_in);
                 }
                 request = self.requests.recv() => match request {
                     Some(Request::Forward(signal)) => group.signal(signal),
@@ -458,6 +486,14 @@ impl SupervisorTask {
         self.settings
             .splay
             .map_or(Duration::ZERO, |splay| splay.0.mul_f64(backoff::random_fraction()))
+    }
+}
+
+/// Waits for the result of the check, or forever if none is running.
+async fn check_result(check: &mut Option<RestartCheck>) -> io::Result<()> {
+    match check {
+        Some(check) => check.await,
+        None => pending().await,
     }
 }
 

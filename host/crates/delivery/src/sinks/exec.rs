@@ -7,6 +7,7 @@ use crate::{
         command_line::CommandLine,
         command_run::{CommandError, CommandInput},
         command_settings::{CommandSettings, default_kill_after, default_kill_signal},
+        output_log::OutputLimit,
         signal_name::Signal,
     },
     sink::{Delivered, Sink, SinkError},
@@ -87,6 +88,7 @@ pub struct Exec {
     label: String,
     command: CommandSettings,
     input: ExecInput,
+    output_limit: OutputLimit,
 }
 
 impl Exec {
@@ -97,7 +99,7 @@ impl Exec {
         let ExecSettings { command, input, kill_signal, kill_after, directory, env } = settings;
         let timeout = Time(timeout);
         let command = CommandSettings { command, timeout, kill_signal, kill_after, directory, env };
-        Self { label: label.into(), command, input }
+        Self { label: label.into(), command, input, output_limit: OutputLimit::default() }
     }
 
     fn command_input(&self, update: &Update) -> CommandInput {
@@ -158,8 +160,8 @@ fn env(update: &Update) -> Vec<(&'static str, String)> {
 #[async_trait]
 impl Sink for Exec {
     async fn deliver(&self, update: &Update) -> Result<Delivered, SinkError> {
-        let run = self.command.run(&self.label, self.command_input(update), &env(update)).await;
-        let error = match run {
+        let (label, limit, input) = (&self.label, &self.output_limit, self.command_input(update));
+        let error = match self.command.run(label, limit, input, &env(update)).await {
             Ok(()) => return Ok(Delivered::Changed),
             Err(error) => error,
         };

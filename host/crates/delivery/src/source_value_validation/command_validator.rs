@@ -4,6 +4,7 @@ use super::document_syntax::DocumentFormat;
 use crate::process::{
     command_run::{CommandError, CommandInput},
     command_settings::CommandSettings,
+    output_log::OutputLimit,
 };
 use async_trait::async_trait;
 use reloader_engine::types::{Failure, Snapshot};
@@ -33,6 +34,7 @@ pub(super) struct CommandValidator {
     pub(super) input: Input,
     /// Configured format of the values.
     pub(super) format: Option<DocumentFormat>,
+    pub(super) output_limit: OutputLimit,
 }
 
 #[async_trait]
@@ -54,7 +56,8 @@ impl Validator for CommandValidator {
         if let Some(media_type) = &new.media_type {
             env.push(("RELOADER_MEDIA_TYPE", media_type.to_string()));
         }
-        self.settings.run(source.as_str(), input, &env).await.map_err(|error| rejection(&error))
+        let run = self.settings.run(source.as_str(), &self.output_limit, input, &env).await;
+        run.map_err(|error| rejection(&error))
     }
 
     fn time_limit(&self) -> Duration {

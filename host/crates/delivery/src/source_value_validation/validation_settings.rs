@@ -7,7 +7,9 @@ use super::{
     size_guards::SizeGuards,
     syntax_validator::{SyntaxCheck, SyntaxRules},
 };
-use crate::process::{command_line::CommandLine, command_settings::CommandSettings};
+use crate::process::{
+    command_line::CommandLine, command_settings::CommandSettings, output_log::OutputLimit,
+};
 use reloader_source::{
     decode::Format,
     validator::{FnValidator, VALIDATION_TIMEOUT, Validator, ValidatorChain},
@@ -161,7 +163,9 @@ impl ValidateSettings {
             };
             let by_default = if self.uses_file() { Input::File } else { Input::Stdin };
             let input = self.input.unwrap_or(by_default);
-            checks.push(Arc::new(CommandValidator { settings, input, format: parse }));
+            let output_limit = OutputLimit::default();
+            let command = CommandValidator { settings, input, format: parse, output_limit };
+            checks.push(Arc::new(command));
         }
         (!checks.is_empty()).then(|| Arc::new(ValidatorChain(checks)) as _)
     }

@@ -3,7 +3,7 @@
 use crate::harness::{TestDir, is_running, read_pid, wait_until};
 use bytes::Bytes;
 use reloader_delivery::process::{
-    CommandError, CommandInput, CommandLine, CommandSettings, Signal,
+    CommandError, CommandInput, CommandLine, CommandSettings, OutputLimit, Signal,
 };
 use reloader_util::units::Time;
 use std::{
@@ -20,7 +20,7 @@ fn shell(text: &str) -> CommandSettings {
 }
 
 async fn run(settings: &CommandSettings, input: CommandInput) -> Result<(), CommandError> {
-    settings.run("test", input, &[]).await
+    settings.run("test", &OutputLimit::default(), input, &[]).await
 }
 
 #[tokio::test]
@@ -75,7 +75,8 @@ async fn list_is_run_without_shell() {
 async fn environment_extends_that_of_the_host() {
     let mut command = shell(r#"test -n "$PATH" && test "$A" = 1 && test "$B" = 2"#);
     command.env.insert("A".into(), "1".into());
-    command.run("test", CommandInput::Empty, &[("B", "2".into())]).await.unwrap();
+    let limit = OutputLimit::default();
+    command.run("test", &limit, CommandInput::Empty, &[("B", "2".into())]).await.unwrap();
 }
 
 #[tokio::test]
