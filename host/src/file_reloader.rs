@@ -347,7 +347,7 @@ impl WatchedFiles {
             match self.add(&path).await {
                 Ok(()) => is_new = true,
                 Err(error) => {
-                    warn!(path = %path.display(), %error, "cannot watch dependent file")
+                    warn!(path = %path.display(), %error, "watching a file on which the value depends failed")
                 }
             }
         }

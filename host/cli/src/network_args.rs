@@ -12,8 +12,8 @@ use tokio::task::spawn_blocking;
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Network")]
 pub(crate) struct NetworkArgs {
-    /// Allow host names to resolve to this address, to addresses in this network, or (`private`) to any private
-    /// address; repeatable [default: public addresses; for `localhost`, loopback addresses]
+    /// Also allow host names to resolve to this address, to addresses in this network, or (`private`) to any private
+    /// address; repeatable. Public addresses are always allowed, and loopback addresses for the name `localhost`
     #[arg(long = "allow-address", value_name = "ADDRESS|CIDR|private")]
     allowed: Vec<AddressRange>,
     /// CA certificates to trust instead of the system's (PEM)

@@ -400,8 +400,9 @@ async fn print_rejected(client: &Client, source: &str, json: bool) -> Result<(),
 pub(crate) struct RollbackArgs {
     /// Name of the source
     source: String,
-    /// Revision to roll back to [default: the newest revision with a different value that is older than the current
-    /// revision, or than the pinned revision if the source is pinned]
+    /// Revision to roll back to [default: the previous value, which is the newest older revision with another value
+    /// than the current revision; if the source is pinned, the pinned revision counts as the current one, so that
+    /// repeated rollbacks go further back]
     #[arg(long, value_name = "REVISION")]
     to: Option<u64>,
     #[command(flatten)]

@@ -256,7 +256,7 @@ impl RunArgs {
             }
         };
         if timeout(SHUTDOWN_TIMEOUT, shutdown).await.is_err() {
-            info!("shutdown timed out");
+            info!(timeout = ?SHUTDOWN_TIMEOUT, "host shutdown timed out, exiting anyway");
         }
         ended
     }

@@ -16,7 +16,8 @@ pub struct Event {
     pub revision: u64,
     /// Time at which the current revision was published; `null` before the first value.
     pub at: Option<Timestamp>,
-    /// Revision to which the source is pinned by a rollback; `null` if it is not pinned.
+    /// Earlier revision that a rollback has restored, while the source is pinned to its value; `null` if the source
+    /// is not pinned. The restored value has a new `revision`.
     pub pinned: Option<u64>,
     /// `ETag` of the current value; `null` if the source has no value or its values are not readable.
     pub etag: Option<String>,

@@ -22,13 +22,13 @@ pub struct HistoryEntry {
     /// Cause of the revision: `changed` (the source has a new value), `removed` (the source no longer has a
     /// value), or `rolled-back` (an operator rolled the source back).
     pub event: String,
-    /// `true` if the source is pinned to this revision.
+    /// `true` if a rollback has restored the value of this revision, and the source is pinned to it.
     #[serde(default)]
     pub pinned: bool,
-    /// SHA-256 digest of the content, in lower-case hexadecimal; `null` if there is no content, or the caller
-    /// must not read it.
+    /// SHA-256 digest of the content, in lower-case hexadecimal; `null` if there is no content, or the
+    /// values of the source are not readable.
     pub sha256: Option<String>,
-    /// Size of the content, in bytes; `null` if the caller must not read it.
+    /// Size of the content, in bytes; `null` if the values of the source are not readable.
     pub size: Option<u64>,
     /// Media type of the content; `null` if the source reports none.
     pub media_type: Option<String>,
@@ -45,14 +45,14 @@ pub struct RejectedValue {
     pub at: Timestamp,
     /// Reason for the rejection.
     pub reason: String,
-    /// SHA-256 digest of the content, in lower-case hexadecimal; `null` if the caller must not read the
-    /// content.
+    /// SHA-256 digest of the content, in lower-case hexadecimal; `null` if the values of the source
+    /// are not readable.
     pub sha256: Option<String>,
-    /// Size of the content, in bytes; `null` if the caller must not read the content.
+    /// Size of the content, in bytes; `null` if the values of the source are not readable.
     pub size: Option<u64>,
     /// Media type of the content; `null` if the source reports none.
     pub media_type: Option<String>,
-    /// Content, in base64; `null` if it is not stored, or the caller must not read it. Values of sources with
-    /// `store = false`, and values larger than 1 MiB, are not stored.
+    /// Content, in base64; `null` if it is not stored, or the values of the source are not readable. Values of sources
+    /// with `store = false`, and values larger than 1 MiB, are not stored.
     pub content: Option<String>,
 }

@@ -44,7 +44,8 @@ pub struct SourceStatus {
     /// (no value yet), `removed` (the source no longer has a value), or `ended` (the source cannot work with
     /// its configuration, and is not retried).
     pub state: String,
-    /// Revision to which the source is pinned by a rollback; `null` if it is not pinned.
+    /// Earlier revision that a rollback has restored, while the source is pinned to its value; `null` if the source
+    /// is not pinned. The restored value has a new `revision`.
     pub pinned: Option<u64>,
     /// Number of the current revision. It increases with each new value; 0 before the first value.
     pub revision: u64,

@@ -258,7 +258,7 @@ impl App {
         let _ = self.reconciler.shutdown_deadline.set(deadline + SERVER_STOP_RESERVE);
         // Each step of the stop observes the deadline itself. This timeout only ends a step that hangs.
         if timeout_at(deadline, self.reconciler.stop(deadline)).await.is_err() {
-            warn!(timeout = ?SHUTDOWN_TIMEOUT, "shutdown timed out");
+            warn!(timeout = ?SHUTDOWN_TIMEOUT, "host shutdown timed out, exiting anyway");
         }
         exit
     }

@@ -82,8 +82,8 @@ impl Reconciler {
     }
 
     /// Rolls a source back: publishes the value of the earlier revision `to` again, and pins the source to it.
-    /// By default, `to` is the newest stored revision with a different value that is older than the current
-    /// revision, or than the pinned revision if the source is pinned.
+    /// By default, `to` is the newest older stored revision with another value than the current revision. If the
+    /// source is pinned, the pinned revision counts as the current one, so that repeated rollbacks go further back.
     pub(crate) async fn rollback(
         &self,
         name: &str,

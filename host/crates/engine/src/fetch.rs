@@ -157,7 +157,7 @@ impl Fetch {
         self.mark_dirty(now);
     }
 
-    /// Records that the watch has reported the value of the source.
+    /// Records that the watch has reported a change or a value: the watch works.
     pub(crate) fn change_reported(&mut self) {
         self.unreported_change = false;
     }

@@ -45,7 +45,7 @@ impl FileAccess {
         Self::new(self.timeout)
     }
 
-    /// Starts an access to `path` as soon as both the owner and the file system have a free slot.
+    /// Starts an access to `path` as soon as a slot is free both of this `FileAccess` and of the file system of `path`.
     pub fn start<R: Send + 'static>(
         &self,
         path: &Path,

@@ -45,7 +45,7 @@ impl MountTable {
                 changed
             }
             Err(error) => {
-                tracing::debug!(%error, "mount table read failed, resolving all paths");
+                tracing::debug!(%error, "mount table read failed, checking the mount of every watched path");
                 HashSet::from([PathBuf::from("/")])
             }
         }

@@ -53,7 +53,7 @@ struct State {
 }
 
 impl State {
-    /// Returns the time since the current poll started. Valid only on the thread of the poll.
+    /// Returns the CPU time of the current `Future::poll` so far. Valid only on the thread that polls.
     fn slice(&self) -> Duration {
         self.since.map_or(Duration::ZERO, |since| self.clock.now().saturating_sub(since))
     }
@@ -130,7 +130,7 @@ impl CpuTimer {
         self.with(|state| state.used)
     }
 
-    /// Returns the time since the current poll started. Valid only on the thread of the poll.
+    /// Returns the CPU time of the current `Future::poll` so far. Valid only on the thread that polls.
     pub(crate) fn slice(&self) -> Duration {
         self.with(|state| state.slice())
     }

@@ -68,8 +68,8 @@ limits! {
     "liveness" liveness: Duration = Duration::from_secs(60);
     /// Maximum number of watch events per second. Excess events are delayed.
     "events" events: Count = Count(1_000);
-    /// Maximum duration of one access to a file. An access to a file system that does not answer cannot be interrupted.
-    /// At most two accesses of a source run at the same time; further ones wait until one returns.
+    /// Time after which an access to a file that has not returned counts as failed. If the file system does not answer,
+    /// the access cannot be interrupted: it occupies one of the two accesses that a source can make at the same time.
     "file-access" file_access: Duration = Duration::from_secs(10);
     /// Maximum size of a value, and of a file that the plugin reads.
     "value" value: usize = 8 << 20;

@@ -23,6 +23,9 @@ const NO_VALUE: (u16, &str) =
     (404, "Unknown source, no value, or no stored content for the revision");
 const NO_HISTORY: (u16, &str) = (409, "The host stores no history, since `[state]` is disabled");
 
+const NO_PAST_VALUE: (u16, &str) =
+    (409, "`revision` is set, but the host stores no history, since `[state]` is disabled");
+
 /// Declares types for `responses(…)` of `utoipa::path`. A response that `responses(…)` lists after such a type replaces
 /// the response of the type with the same status code.
 macro_rules! error_responses {
@@ -48,7 +51,7 @@ error_responses! {
     /// Errors of requests for the history of a source.
     HistoryErrors: [INVALID_NAME, UNAUTHORIZED, NO_ACCESS, UNKNOWN_SOURCE, NO_HISTORY, OVERLOADED];
     /// Errors of requests for values.
-    ValueErrors: [INVALID_QUERY, UNAUTHORIZED, NOT_READABLE, NO_VALUE, NO_HISTORY, OVERLOADED];
+    ValueErrors: [INVALID_QUERY, UNAUTHORIZED, NOT_READABLE, NO_VALUE, NO_PAST_VALUE, OVERLOADED];
     /// Errors of commands.
     CommandErrors: [INVALID_NAME, UNAUTHORIZED, NOT_ADMIN, UNKNOWN_SOURCE, OVERLOADED];
 }

@@ -18,8 +18,8 @@ pub struct Record {
     pub value: Option<Snapshot>,
     /// Time at which the value was published.
     pub at: Timestamp,
-    /// Older revision whose value this record restores, if it is a rollback. A rollback pins the value
-    /// until the next record, or until a call of [`State::pin`](crate::State::pin).
+    /// Older revision whose value this record restores, if it is a rollback. The value stays pinned until
+    /// the next record of the source, or until [`State::pin`](crate::State::pin) changes the pin.
     pub rolled_back_to: Option<Revision>,
     /// Set if the value must not be stored. Stored values of earlier revisions are then deleted.
     pub secret: bool,

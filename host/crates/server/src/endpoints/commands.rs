@@ -45,8 +45,9 @@ pub(crate) async fn reload(
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct RollbackQuery {
-    /// Revision whose value is published again. Default: the newest revision with a different value that is older than
-    /// the current revision, or than the pinned revision if the source is pinned.
+    /// Revision whose value is published again. Default: the previous value, which is the newest older revision with
+    /// another value than the current revision. If the source is pinned, the pinned revision counts as the current
+    /// one, so that repeated rollbacks go further back.
     to: Option<u64>,
 }
 

@@ -21,7 +21,7 @@ pub(crate) fn routes() -> Router<Arc<SharedState>> {
 /// History of a source: its stored revisions, newest first.
 ///
 /// The oldest revisions beyond the limits `history` and `history-size` of `[state]` are deleted. A removal has no
-/// content, and the content of a secret value is not stored.
+/// content, and the content of a source with `store = false` is not stored.
 #[utoipa::path(get, path = "/v1/sources/{source}/history", tag = "sources",
     params(("source" = String, Path, description = "Name of the source", example = "app")),
     responses(
