@@ -66,7 +66,7 @@ fn reparse(grant: &Grant) -> Option<Grant> {
     match flag {
         "--allow-connect" => Grant::connect(text).ok(),
         "--allow-http" => Grant::http(text).ok(),
-        // Paths are escaped and truncated when they are displayed.
+        // The displayed path of a `read` grant is escaped and truncated, so it cannot be parsed back.
         _ => None,
     }
 }
@@ -95,10 +95,10 @@ fn check_url_grant(text: &str, other: &str, port: u16) {
     };
     assert!(allowed(host, granted_port), "{text:?} does not grant its own host");
     assert!(!allowed(host, granted_port.wrapping_add(1)), "{text:?} grants another port");
-    // The parent domain is tested only for names. An IPv4 address may omit zeros, so the shorter text can be
-    // the same address.
     let address = HostPort::new(host, granted_port).expect("a granted URL");
     let name = address.host();
+    // Only a host name has a parent domain. An IPv4 address without its first number can be another spelling
+    // of the same address: `0.0.1` is `0.0.0.1`.
     let is_name = address.address().is_none();
     let parent = name.split_once('.').filter(|_| is_name).map(|(_, parent)| parent);
     for similar in [

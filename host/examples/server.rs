@@ -142,7 +142,7 @@ async fn serve(mut receiver: Receiver) -> anyhow::Result<()> {
                     }
                     Err(error) => {
                         tracing::warn!(%error, "accept failed");
-                        // For example, too many open files: wait before the next attempt.
+                        // Waits before the next attempt: an error such as too many open files does not pass at once.
                         tokio::time::sleep(Duration::from_millis(10)).await;
                     }
                 },
@@ -153,7 +153,7 @@ async fn serve(mut receiver: Receiver) -> anyhow::Result<()> {
                 _ = tokio::signal::ctrl_c() => return Ok(()),
             }
         }
-        // `None` after the file is removed: the last configuration stays in effect.
+        // `get` returns `None` after the file is removed. The last configuration then stays in effect.
         config = receiver.get().or(config);
     }
 }

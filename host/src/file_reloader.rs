@@ -320,7 +320,7 @@ impl WatchedFiles {
                 .map(|(path, file)| (path.as_path(), file.last_writer.clone()));
             for (path, last_writer) in dependent.chain([(main, self.main.last_writer())]) {
                 if !last_writer.is_done() {
-                    // The load reports a file system that does not answer.
+                    // Ignores an error: if the file system does not answer, the next load reports it.
                     let _ = settled(path, |_| ()).await;
                 }
             }

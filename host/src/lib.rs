@@ -112,7 +112,8 @@ pub use reloader_client as client;
 #[cfg(feature = "file-reloader")]
 pub use file_reloader::{AsyncFileLoad, FileReloader};
 pub use types::Strategy as WatchStrategy;
-// Types of the crate `hot_reload`. Without the feature `plugins`, a glob import of this crate imports no other types.
+// Types of the crate `hot_reload`. A migrated program may import them with a glob (`use hot_reload::*`). Without the
+// feature `plugins`, the glob imports no other types, which could conflict with names of the program.
 pub use reload::{
     RealtimeWatch, RealtimeWatchHandle, Reload, ReloadResult, ReloaderConfig, ReloaderError,
     ReloaderReceiver, ReloaderSender, ReloaderService, WatchEvent,

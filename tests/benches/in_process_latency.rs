@@ -222,8 +222,8 @@ fn bursts(contenders: &[Contender]) {
     report("written every 50 ms for 3 s: age of the newest value, average", "ms", &ages);
 }
 
-/// Returns the average age of the newest value, sampled every millisecond. The age counts from the
-/// write of the value, or from the start until the first value arrives.
+/// Returns the average age of the newest value, sampled every millisecond. The age is the time since
+/// the write of the value. Before the first value arrives, it is the time since `start`.
 fn average_age(
     start: Instant,
     end: Instant,

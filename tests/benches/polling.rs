@@ -26,7 +26,8 @@ use std::{
 };
 use support::{child, figure, part, processor_time, report, resident, scratch};
 
-/// Minimal source: counts its polls. Its value stays 0 for a billion polls, so that nothing is published.
+/// Minimal source with a counter of its polls. Its value is the number of polls in billions, so it stays 0, and no new
+/// value is published.
 #[derive(Clone)]
 struct Number(Arc<AtomicU64>);
 

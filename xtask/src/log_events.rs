@@ -15,7 +15,7 @@ const DOCUMENT: &str = "docs/reference/log-events.md";
 /// Directories whose events appear in the log of the host.
 const SOURCES: [&str; 3] = ["host/cli/src", "host/crates", "host/src"];
 const LEVELS: [&str; 5] = ["error", "warn", "info", "debug", "trace"];
-/// Index of the level of repeated events in [`LEVELS`].
+/// Index in [`LEVELS`] of the level at which repeated, flapping and rate-limited events of a source are logged.
 const DEBUG: usize = 3;
 
 /// Macro of the crate `source` that creates an event: level, phrase, fields.

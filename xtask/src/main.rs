@@ -113,7 +113,8 @@ fn bench(name: Option<&str>) -> Result<()> {
 fn test(arguments: &[String]) -> Result<()> {
     add_wasm_target()?;
     cargo(".").args(["test", "--workspace", "--locked"]).args(arguments).run()?;
-    // Native unit tests of the plugins. `tests/` tests the built components.
+    // Runs the unit tests of the plugins natively; `tests/` tests the built components. The plugins are a workspace
+    // of their own, which is built in the directory `guests`.
     let guests = run_program::target_directory()?.join("guests");
     cargo("plugins").args(["test", "--locked", "--target-dir"]).arg(guests).args(arguments).run()
 }

@@ -76,8 +76,8 @@ fn expand_struct(item: &DeriveInput, fields: &FieldsNamed) -> syn::Result<TokenS
     if let Some(text) = documentation(&item.attrs) {
         annotations.insert("description".into(), text.into());
     }
-    // Closes `properties` but not the object itself: see `Schema::SCHEMA`.
     let tail = continuation(&annotations);
+    // Closes `properties`, and omits the closing brace of the object: see `Schema::SCHEMA`.
     let tail = format!("}}{}", &tail[..tail.len() - 1]);
     Ok(quote! {
         #[derive(::guest_sdk::serde::Deserialize)]

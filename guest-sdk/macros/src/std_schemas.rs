@@ -21,8 +21,8 @@ pub(crate) fn expand() -> TokenStream {
     all
 }
 
-/// Converts a root schema to a fragment of another schema: removes the dialect, the title and the
-/// closing brace, so that the caller can append a description.
+/// Converts a root schema to a fragment of another schema: removes `$schema`, the title and
+/// the closing brace, so that the caller can append a description.
 fn fragment(schema: serde_json::Value) -> String {
     let mut members: BTreeMap<String, serde_json::Value> = match schema {
         serde_json::Value::Object(members) => members.into_iter().collect(),

@@ -1,6 +1,6 @@
-//! Generated bindings to `wit/`: the world `source`, the additional export `watch` of a realtime source,
-//! and the export of a validator. A component with the exports of `source` and `watching` has the world
-//! `realtime-source`.
+//! Generated bindings to `wit/`: the world `source`, the additional export `watch` of a realtime source
+//! (module `watching`), and the export of a validator (module `validating`). A component with the exports of
+//! both `source` and `watching` has the world `realtime-source`.
 #![allow(missing_docs, unsafe_code, unreachable_pub, clippy::all, reason = "generated code")]
 
 pub mod source {

@@ -1,4 +1,5 @@
-//! Storage of an instance's source or validator, and dispatch from the component's exports to its traits.
+//! Storage of an instance's source or validator, and dispatch of the component's exports to the SDK traits that
+//! the source or validator implements.
 
 use super::{
     bindings::{

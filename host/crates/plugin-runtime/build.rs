@@ -13,7 +13,8 @@ fn main() {
     if env::var_os("CARGO_FEATURE_BUNDLED").is_none() {
         return;
     }
-    // Read at run time, not compiled in: checkouts that share a target directory also share the compiled build script.
+    // Reads the variable at run time instead of with `env!`: checkouts that share a target directory also share the
+    // compiled build script.
     let root =
         PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets CARGO_MANIFEST_DIR"))
             .join("../../..");
@@ -49,7 +50,7 @@ fn build(plugins: &Path, guests: &Path) {
         .arg("--target-dir")
         .arg(guests)
         .stdout(Stdio::null());
-    // Settings of the outer build do not apply to the WebAssembly target.
+    // Removes the settings of the outer build, which do not apply to the WebAssembly target.
     for (name, _) in env::vars_os() {
         let name = name.to_string_lossy().into_owned();
         let outer = name.starts_with("CARGO_CFG_")

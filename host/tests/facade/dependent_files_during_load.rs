@@ -15,7 +15,7 @@ use tokio::time::timeout;
 
 /// Timeout of each wait; reached only on failure.
 const TIMEOUT: Duration = Duration::from_secs(20);
-/// Maximum pause of a writer that still counts as writing.
+/// Maximum pause between two writes for which the reloader still waits for the writer.
 const MAX_WRITER_PAUSE: Duration = Duration::from_millis(25);
 
 /// First line of a file, and the content of the files that its other lines name (parts).
@@ -58,7 +58,7 @@ impl AsyncFileLoad for Document {
 
     fn dependent_paths(&self) -> Vec<PathBuf> {
         for (path, text) in &self.parts {
-            // Changes the part after it was read and before it is watched.
+            // Simulates a change of the part after the reloader has read it and before it watches it.
             if text == "early" {
                 fs::write(path, "late").unwrap();
             }

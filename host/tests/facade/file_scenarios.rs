@@ -101,7 +101,7 @@ impl PathReader for ReloaderReceiver<Text, String> {
                     self.changed().await.unwrap();
                 }
             }
-            // The last value stays, since the file may be created again: `removed` stays `false`.
+            // The reloader keeps the last value, since the file may be created again. It reports no removal.
             Then::Gone => assert!(!self.status().removed),
         }
     }

@@ -1,4 +1,5 @@
-//! The facade as a program uses it: `FileReloader`, the plugin `file`, validation of values, and the example `server`.
+//! The crate `reloader-host` as a program uses it: `FileReloader`, the plugin `file`, validation of values, and the
+//! example `server`.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on ends")]
 
 #[cfg(feature = "file-reloader")]

@@ -65,7 +65,8 @@ fn read_body(
     if content_length.is_some_and(|length| length > limit as u64) {
         return Err(too_long());
     }
-    // The host decodes the encodings that it supports and then removes `Content-Encoding`.
+    // The host removes `Content-Encoding` after it has decoded the body. If the header is still present, the host
+    // does not support the encoding.
     if let Some(encoding) = response.header("content-encoding").filter(|e| *e != "identity") {
         return Err(Failure::permanent(format_args!("unsupported content encoding `{encoding}`")));
     }

@@ -30,9 +30,10 @@ use std::time::{Duration, Instant};
 const POLL_TIMEOUT: Duration = Duration::from_secs(25);
 /// Timeout of a held request including its body. It is less than the host's liveness limit.
 const POLL_DEADLINE: Duration = Duration::from_secs(55);
-/// Timeout of the request for the first position. A server without a position holds this request.
+/// Timeout of the first request, which obtains the position (see the module documentation). A server without a
+/// position holds even this request.
 const INITIAL_TIMEOUT: Duration = Duration::from_secs(2);
-/// Timeout of the request for the first position, including connection and body.
+/// Timeout of the first request, including connection and body.
 const INITIAL_DEADLINE: Duration = Duration::from_secs(6);
 /// Minimum response time of a held request. A faster response is an immediate response.
 const MIN_HOLD_TIME: Duration = Duration::from_secs(1);

@@ -60,7 +60,8 @@ impl Validator for NumberRange {
             Ok(value) => value,
             Err(why) => return Ok(Validation::Rejected(why)),
         };
-        // A value that was published before this validator was configured may have any content.
+        // A value that was published before this validator was configured may be unparsable. `max_change` then has
+        // no effect.
         let previous = previous.and_then(|previous| parse(previous).ok());
         let violations: Vec<_> = self
             .0

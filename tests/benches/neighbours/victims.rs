@@ -9,7 +9,7 @@ use std::{
     time::Instant,
 };
 
-/// Returns the bundled source plugins whose server is installed; `file` needs none.
+/// Returns `file` and the bundled source plugins whose server is installed.
 pub(crate) fn installed_victims() -> Vec<&'static str> {
     let there =
         [("file", true), ("kvs", Redis::start().is_some()), ("http", Nginx::start().is_some())];

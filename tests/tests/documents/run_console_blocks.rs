@@ -169,7 +169,7 @@ impl Session {
         }
     }
 
-    /// Returns a command of the shell, with standard error on standard output.
+    /// Returns a shell that runs the command, with standard error redirected to standard output.
     fn shell(&self, command: &str) -> Command {
         if command.contains("cargo ") {
             self.prepare_cargo();
@@ -195,7 +195,8 @@ impl Session {
         shell
     }
 
-    /// Lets cargo use the dependencies of the bundled plugins, which are already built, in the same versions.
+    /// Lets cargo reuse the dependencies that were built for the bundled plugins: copies the lock file of the bundled
+    /// plugins into a new package, and links its target directory to theirs.
     fn prepare_cargo(&self) {
         let lock = self.working_directory.join("Cargo.lock");
         if self.working_directory.join("Cargo.toml").exists() && !lock.exists() {

@@ -47,7 +47,8 @@ async fn hung_cache_is_not_used() {
     let Some(mount) = HungMount::over(directory.path()) else { return };
     let cache = Cache::at(mount.path().join("cache"));
     let host = PluginHost::builder().cache(cache).build().unwrap();
-    // The timeout includes a compilation, which takes seconds. The second load does not wait for the cache again.
+    // The first load waits for the cache until an internal timeout, then compiles the plugin, which takes seconds. The
+    // second load does not wait for the cache.
     for plugin in ["file", "file"] {
         let loaded = timeout(2 * WAIT_TIMEOUT, host.load(plugin)).await;
         assert!(loaded.expect("the plugin loads without the cache").is_ok());

@@ -25,7 +25,7 @@ fn fifty_sources_deliver_in_two_gigabytes() {
     for number in 0..50 {
         t.wait_for_file(&format!("{number}.out"), &number.to_string());
     }
-    // The watches of all sources have enough memory as well.
+    // Changes each file: the memory suffices for the watches too.
     for number in 0..50 {
         t.replace(&format!("{number}.in"), "changed");
         t.wait_for_file(&format!("{number}.out"), "changed");

@@ -125,7 +125,7 @@ fn unresponsive_trial_blocks_nothing() {
     t.wait_for_file("a.out", "2");
     let history = t.finish(&["history", "a"]);
     assert_eq!(history.status, Some(0), "{history:?}");
-    // The request of the trial would delay the shutdown for an hour.
+    // The shutdown must not wait for the request of the trial, whose timeout is one hour.
     assert_eq!(host.stop().code(), Some(0), "{}", host.stderr());
 }
 
@@ -251,7 +251,8 @@ fn cancelled_reload_is_finished_after_rejection() {
 }
 
 /// A reload removes the source `b`, whose delivery delays the stop, and gives the ended source `a` valid settings.
-/// Until `b` has stopped, only the ended source is left, which must not end the host.
+/// Until `b` has stopped, the ended source is the only remaining one. A host whose sources have all ended exits, but
+/// not during such a reload.
 #[test]
 fn reload_replaces_ended_source_and_removes_another() {
     let t = TestHost::new();

@@ -3,8 +3,8 @@
 use e2e::TestHost;
 use std::{fs, os::unix::fs::MetadataExt};
 
-/// The kernel makes root the owner of the files in `/proc/PID` if the process has disabled core dumps. An unprivileged
-/// host works nevertheless: it compiles a plugin and reads a file.
+/// The test detects disabled core dumps by the owner of the files in `/proc/PID`: the kernel then makes root their
+/// owner. The host runs without privileges, and still compiles a plugin and reads a file.
 #[cfg(target_os = "linux")]
 #[test]
 fn core_dumps_are_off_unless_enabled() {

@@ -37,7 +37,7 @@ fn failing_or_slow_sink_delays_no_other() {
         t.wait_for_file("app.out", value);
         t.wait_for_file("other.out", value);
     }
-    // The slow sink would delay the shutdown for an hour.
+    // The shutdown must not wait for the slow sink, whose command takes one hour.
     assert_eq!(host.stop().code(), Some(0), "{}", host.stderr());
 }
 
@@ -129,7 +129,7 @@ fn command_is_signalled_after_group_delivery() {
     t.write("reloader.toml", source("a", &to_file("a.out")) + &source("b", "") + config);
     let mut host = t.run(&["run", "--config", "reloader.toml"]);
     wait_until("the program runs", || t.path("ready").exists());
-    // Source `a` also has its own sink; source `b` has none.
+    // The program is signalled once, whether the source has its own sink (`a`) or only that of the group (`b`).
     for (name, value, seen) in [("a.in", "2", "2+1\n"), ("b.in", "2", "2+1\n2+2\n")] {
         t.replace(name, value);
         t.wait_for_file("seen", seen);
@@ -191,7 +191,7 @@ fn shutdown_skips_command_without_file() {
     }
 }
 
-/// Source with settings that can never work.
+/// Source that ends with a configuration error, because its settings lack `key`, `hash` or `prefix`.
 const IMPOSSIBLE_SOURCE: &str = "[[source]]\nname = \"k\"\nplugin = \"kvs\"\n\
                         config.url = \"redis://127.0.0.1:1\"\n";
 

@@ -25,7 +25,7 @@ fn configuration_is_watched_beside_hung_plugin_file() {
     for count in 1..=2 {
         t.replace("reloader.toml", format!("{config}# {count}\n"));
         wait_until("the change is seen", || changes() == count);
-        // The reload reads the plugin file, so it is rejected when this access times out.
+        // The reload reads the plugin file too, so it is rejected after the read times out.
         wait_until("the reload is rejected", || rejections() == count);
     }
     host.stop();

@@ -62,7 +62,8 @@ fn hung_target_is_reported_and_written_when_it_answers() {
     assert_eq!(host.stop().code(), Some(0), "{}", host.stderr());
 }
 
-/// The periodic check whether another program has changed the delivered file hangs. The host logs this, and stops.
+/// The periodic check whether another program has changed the delivered file hangs. The host logs this, and SIGTERM
+/// still stops the host.
 #[test]
 fn hung_repair_check_is_reported() {
     let t = TestHost::new();

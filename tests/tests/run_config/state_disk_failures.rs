@@ -67,7 +67,7 @@ fn start(t: &TestHost) -> Running {
     t.run(&["run", "--config", "reloader.toml"])
 }
 
-/// Publishes a value, and waits until both sinks have it.
+/// Publishes a value, and waits until the file sink and the `exec` sink have received it.
 fn publish(t: &TestHost, value: &str) {
     let before = revisions(t).len();
     t.replace("a.in", value);

@@ -25,7 +25,7 @@ impl ForbiddenListener {
 }
 
 impl Drop for ForbiddenListener {
-    /// A connection stays in the accept queue even if the client has sent no data.
+    /// Asserts that the accept queue is empty. It contains each connection, even if the client has sent no data.
     fn drop(&mut self) {
         self.0.set_nonblocking(true).unwrap();
         assert!(self.0.accept().is_err(), "unexpected connection");

@@ -55,7 +55,7 @@ fn assert_file_rejected(plugin: &str, create: fn(&Path), expected: &[&str]) {
 
 fn create_nothing(_: &Path) {}
 
-/// Path of the file that `create` makes.
+/// Plugin path of the cases whose function creates the file `plugin.wasm`.
 const CREATED: &str = "./plugin.wasm";
 
 e2e::cases! {
@@ -113,7 +113,7 @@ fn nested_instances(levels: u32) -> String {
     let mut text = String::from("(component (core module $m) (component $c0 ");
     text.push_str("(core module $m) (core instance (instantiate $m)))");
     for level in 1..=levels {
-        // Each component is nested in the next one, where its names are in scope.
+        // Nests the component of the previous level in the new one, which can then refer to it by name.
         let inner = text.split_off("(component (core module $m) ".len());
         let _ = write!(text, "(component $c{level} {inner} ");
         for _ in 0..10 {

@@ -175,7 +175,7 @@ fn value_rate_limit_is_logged_once() {
     assert_eq!(lines.count(), 1, "{stderr}");
 }
 
-/// The watch reports `removed` while reads return `here`: the read is authoritative.
+/// The watch reports removals, while each read returns the value `here`. The host trusts the reads and keeps the value.
 #[test]
 fn repeated_removed_events_do_not_remove() {
     let t = TestHost::new();

@@ -120,8 +120,8 @@ fn assert_weaker_configuration_rejected(arguments: &[&str], configured: &str, we
 }
 
 e2e::cases! {
-    /// A host with a public socket rejects a configuration without credentials, whatever its address: the
-    /// public socket stays bound until the host exits.
+    /// A host with a public socket rejects a configuration without credentials, even if the configuration
+    /// contains a loopback address or none: the public socket stays bound until the host exits.
     mod reload_without_credentials_on_public_socket_is_rejected:
         assert_weaker_configuration_rejected
     {

@@ -187,7 +187,7 @@ fn rejected_value_is_served_with_content() {
     served.get("/v1/sources/unknown/rejected").is_problem(404, "unknown");
 }
 
-/// Source with settings that can never work.
+/// Source that ends with a configuration error, because its settings lack `key`, `hash` or `prefix`.
 const IMPOSSIBLE_SOURCE: &str = "[[source]]\nname = \"k\"\nplugin = \"kvs\"\nrequired = false\n\
                         config.url = \"redis://127.0.0.1:1\"\n";
 

@@ -85,7 +85,7 @@ async fn client_reconnects_after_host_restart() {
     served.t.replace("app.in", "two");
     let _host = served.t.run(&["run", "--config", "reloader.toml"]);
     loop {
-        // The value from before the restart may be delivered again, until it is marked stale.
+        // The restarted host may deliver the stored value again before it has read the new one.
         match values.next().await.unwrap() {
             Change::Value(value) if *value.content == *b"two" => break,
             Change::Value(value) => assert_eq!(*value.content, *b"one"),

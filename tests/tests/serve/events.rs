@@ -198,7 +198,7 @@ fn added_and_removed_sources_are_reported() {
         is_new |= event.data["source"] == "new" && event.data["state"] == "current";
         is_gone && is_new
     });
-    // The added source sends further events.
+    // The stream also reports later changes of the added source, which reads `app.in`.
     served.t.replace("app.in", "two");
     events.until(|event| event.data["source"] == "new" && event.data["revision"] == 2);
 }

@@ -73,7 +73,7 @@ fn page_blocks_external_content() {
     }
     assert!(!policy.contains("unsafe"), "{policy}");
     assert!(!page.text.contains("app.in"), "{}", page.text);
-    // Navigation from another site is allowed; its other requests are rejected.
+    // Another site may link to the page. Other requests from this site are rejected.
     let elsewhere = [("sec-fetch-site", "cross-site")];
     assert_eq!(served.ask("GET", "/", &elsewhere).status, 200);
     served.ask("GET", "/v1/sources", &elsewhere).is_problem(403, "cross-origin");

@@ -254,8 +254,8 @@ impl Fixture {
                         if is_as_expected {
                             break;
                         }
-                        // Newly trusted certificates are accepted as soon as the host has read the
-                        // files.
+                        // The host accepts newly trusted certificates only after it has read the
+                        // files. Until then, the request is repeated.
                         let may_become = matches!(caller, Caller::Certificate(_))
                             && expected != Expected::Denied
                             && start.elapsed() < WAIT_TIMEOUT;

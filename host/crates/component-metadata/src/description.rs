@@ -31,7 +31,7 @@ pub struct Description {
     pub digest: String,
     /// Size of the component, in bytes.
     pub size: usize,
-    /// Cost of each instance.
+    /// Host memory and number of nested instances that each instance of the component takes.
     pub static_cost: StaticCost,
 }
 

@@ -136,7 +136,8 @@ mod tests {
         assert_eq!(log.delivery(start + SECOND), None);
     }
 
-    /// Failures whose reasons differ only in process IDs are logged once as retried and once as final.
+    /// A failure that lasts is logged twice: before the retries are exhausted, and as final. Reasons that differ only
+    /// in process IDs are the same kind of failure.
     #[test]
     fn lasting_failure_is_logged_once_per_severity() {
         let start = Instant::now();

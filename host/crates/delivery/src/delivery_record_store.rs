@@ -14,8 +14,8 @@ pub trait DeliveryRecordStore: Send + Sync {
 
     /// Clears the record before a delivery.
     ///
-    /// After a crash during the delivery, the state of the target is unknown. Without this step, the
-    /// previous value would count as delivered.
+    /// After a crash during the delivery, the state of the target is unknown. Without a record, the worker delivers
+    /// again after the restart, even if the source returns to the previous value.
     async fn begin(&self);
 
     /// Records a successful delivery.

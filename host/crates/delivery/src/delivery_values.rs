@@ -74,8 +74,8 @@ impl Update {
         hash.finish()
     }
 
-    /// Returns the idempotency key of the update. All attempts to deliver the update have the same key. When
-    /// the same values are published again, the key is another one.
+    /// Returns the idempotency key of the update. All attempts to deliver the update have the same key. A new
+    /// publication of the same values has a different key.
     #[must_use]
     pub fn id(&self) -> String {
         let mut hash = Hash::new("id");

@@ -18,7 +18,7 @@ pub(crate) struct Predecessors(Vec<Predecessor>);
 #[derive(Debug)]
 struct Predecessor {
     status: watch::Receiver<SinkStatus>,
-    /// Value of [`SinkStatus::repairs`] before the last delivery of the notifier.
+    /// Value of [`SinkStatus::repairs`] at the start of the latest delivery of the notifier.
     seen_repairs: u64,
 }
 

@@ -28,7 +28,8 @@ pub struct BlockingOperation {
     pub possible_cause: &'static str,
     /// Start of the operation.
     pub since: Instant,
-    /// File that the operation accesses; `None` for an operation that needs no slot of a file system.
+    /// File that the operation accesses, if its file system limits the number of concurrent operations. See
+    /// [`file_system_slots`].
     path: Option<PathBuf>,
 }
 
@@ -122,7 +123,7 @@ impl<T: Send + 'static> BlockingJobs<T> {
             None => None,
         };
         let job = move || {
-            // The job releases its slot when it ends, so a blocked job keeps the slot.
+            // Holds the slot of the file system until the job ends, so that blocked jobs count towards the limit.
             let _slot = slot;
             job(&mut running.state)
         };

@@ -130,8 +130,8 @@ impl SinkSettings {
         matches!(self.kind, SinkKind::File(_) | SinkKind::Template(_))
     }
 
-    /// Returns whether the sink is a notifier: it triggers an action after other sinks have written
-    /// their files.
+    /// Returns whether the sink is an `exec` or `signal` sink. Such a notifier waits for the sinks of the same source
+    /// or group that write files. A webhook does not wait.
     #[must_use]
     pub fn is_notifier(&self) -> bool {
         matches!(self.kind, SinkKind::Exec(_) | SinkKind::Signal(_))

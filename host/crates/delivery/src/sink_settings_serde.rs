@@ -66,8 +66,8 @@ impl<'de> de::Visitor<'de> for SinkVisitor {
         buffered.shift_insert(0, TYPE_KEY.into(), kind);
         serde_path_to_error::deserialize(Value::Object(buffered)).map_err(|error| {
             let (path, error) = (error.path().to_string(), error.inner().to_string());
-            // The key is not added if the message already contains it (unknown field), or if the path is the
-            // table itself (missing field).
+            // The message gets the key as a prefix, except if the message already names the key (unknown field), or if
+            // the error concerns the whole table (missing field).
             let is_named = error.contains(&format!("`{path}`")) || path == ".";
             de::Error::custom(if is_named { error } else { format!("`{path}`: {error}") })
         })
@@ -110,7 +110,7 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for TypeKeys<'_, A> {
             let field: Result<_, A::Error> = seed.deserialize(key.as_str().into_deserializer());
             return match field {
                 Ok(field) => Ok(Some(field)),
-                // Returns the error as an error of the value, so that `serde_path_to_error` adds this key to the
+                // Fails while the value is read, not the key: only then does `serde_path_to_error` add the key to the
                 // path of the error.
                 Err(unknown) => {
                     let unknown = UnknownKey(unknown.to_string());

@@ -455,7 +455,8 @@ impl Worker {
         let reason: Arc<str> = reloader_util::sanitize::sanitize(&error.message).into();
         let (sink, error) = (&self.name, &reason);
         let max_attempts = self.settings.retries.saturating_add(1);
-        // A newer value is delivered without a delay, and does not end the retries.
+        // A delay of zero means that a newer value is delivered now. The failure is then not final, even if it was the
+        // last attempt to deliver the old value.
         let is_final =
             retry_in.is_none_or(|delay| attempt == max_attempts && delay > Duration::ZERO);
         let logged = self.log.failure(error, is_final, Instant::now().into_std());

@@ -12,8 +12,8 @@ use std::time::Duration;
 /// Maximum length of a quarantine, before jitter. A longer [`Settings::quarantine`] replaces it.
 const MAX_QUARANTINE: Duration = Duration::from_secs(3600);
 
-/// Crash counter of one role. Failures of other kinds do not change the count. A proof that the role
-/// works resets it: a successful fetch, or an event of a watch that has been live for 5 s.
+/// Crash counter of one [`Role`], i.e. of fetching or of watching. Only crashes increase the count. A
+/// successful fetch, or an event of a watch that has been live for 5 s, resets it.
 #[derive(Debug)]
 pub(crate) struct CrashCounter {
     role: Role,
@@ -39,7 +39,8 @@ impl CrashCounter {
     }
 
     /// Counts a failure if it is a crash, and returns the plan of the retry. `retry_in` is the
-    /// backoff delay. If the crash starts a quarantine, the plan contains the longer of both delays.
+    /// backoff delay. If the crash starts a quarantine, the retry follows after the quarantine or
+    /// after `retry_in`, whichever is longer.
     pub(crate) fn record_failure(
         &mut self,
         failure: &Failure,
@@ -74,8 +75,8 @@ impl CrashCounter {
         self.reason.as_ref()
     }
 
-    /// Ends the quarantine at the start of its retry. The crash count stays: one more crash starts
-    /// the next quarantine.
+    /// Ends the quarantine when the first call after it starts. The crash count stays: if that call
+    /// crashes, the next quarantine starts.
     pub(crate) fn end_quarantine(&mut self) {
         self.reason = None;
     }

@@ -1,5 +1,5 @@
-//! State of the engine: settings, the three state machines, freshness and unresolved failure. The
-//! handlers of inputs are `impl` blocks in files of their own.
+//! State of the engine: settings, the state machines `fetch`, `watch` and `value_state`, freshness
+//! and unresolved failure. The handlers of inputs are `impl` blocks in files of their own.
 
 use crate::{
     engine_settings::Settings,
@@ -25,8 +25,8 @@ pub(crate) struct EngineState<V> {
     pub(crate) concurrent_update: Option<Box<ConcurrentUpdate<V>>>,
     /// Time of the last confirmation of the published value by the source.
     pub(crate) confirmed_at: Instant,
-    /// Unresolved failure since the last confirmation: the latest failed fetch or rejection,
-    /// otherwise the first transient loss of the watch.
+    /// Unresolved failure since the last confirmation. A failed fetch or a rejection replaces an
+    /// earlier failure. A transient loss of the watch does not.
     pub(crate) active_failure: Option<Failure>,
     pub(crate) freshness: Freshness,
     /// Set once the source has confirmed its value since the start, the last unpin and the last
@@ -85,7 +85,7 @@ impl<V: Value> EngineState<V> {
         Session(self.last_session)
     }
 
-    /// Ends the engine after a permanent failure.
+    /// Ends the engine, because the source can never work with its settings.
     pub(crate) fn give_up(&mut self, failure: Failure, effects: &mut Vec<Effect<V>>) {
         self.has_given_up = true;
         effects.push(Effect::GiveUp(failure));

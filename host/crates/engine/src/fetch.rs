@@ -19,8 +19,8 @@ pub(crate) struct Fetch {
     /// Earliest start of the next fetch, whatever the watch reports: the end of a `retry-after`, of
     /// the backoff after a crash, or of a quarantine.
     not_before: Option<Instant>,
-    /// Set once the first poll period is drawn. It has more jitter than later periods, see
-    /// [`Fetch::jittered`].
+    /// Set once the first poll period is determined. The first period has more jitter than later
+    /// ones, see [`Fetch::jittered`].
     first_period_drawn: bool,
     /// Set if the source may have changed since the last value from a fetch or from the watch.
     unreported_change: bool,
@@ -157,7 +157,8 @@ impl Fetch {
         self.mark_dirty(now);
     }
 
-    /// Records that the watch has reported a change or a value: the watch works.
+    /// Records that the watch has reported the value of the source, so that no change is unreported
+    /// any more.
     pub(crate) fn change_reported(&mut self) {
         self.unreported_change = false;
     }

@@ -112,12 +112,12 @@ pub enum Report {
         /// Delay before the retry.
         retry_in: Duration,
     },
-    /// Fetching or watching is in quarantine after repeated crashes. Replaces [`Self::FetchFailed`]
-    /// or [`Self::WatchLost`] for the last crash.
+    /// Fetching or watching is in quarantine after repeated crashes. For the crash that starts the
+    /// quarantine, this report replaces [`Self::FetchFailed`] or [`Self::WatchLost`].
     Quarantined {
         /// Kind of call in quarantine.
         role: Role,
-        /// Last crash.
+        /// Crash that started the quarantine.
         failure: Failure,
         /// Number of consecutive crashes.
         crashes: u32,

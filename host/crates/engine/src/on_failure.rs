@@ -1,4 +1,5 @@
-//! Handlers of failed fetches and lost watches: retry, staleness after a crash, permanent failure.
+//! Handlers of failed fetches and lost watches: retry, staleness after a crash, end of a source whose
+//! settings can never work.
 
 use crate::{
     crash_quarantine::RetryPlan,
@@ -39,7 +40,8 @@ impl<V: Value> EngineState<V> {
         if failure.kind == FailureKind::Config && never_published {
             return self.give_up(failure, effects);
         }
-        // Without a watch, strategy `realtime` would find changes only at the reconcile interval.
+        // A source with strategy `realtime` that cannot be watched ends. Without a watch, it would find
+        // changes only at the reconcile interval.
         if failure.kind == FailureKind::Permanent
             && self.settings.strategy == Strategy::Realtime
             && !self.watch.was_armed()

@@ -29,8 +29,9 @@ impl<V: Value> EngineState<V> {
                     }
                     None => self.apply_outcome(now, outcome, context.started_at, effects),
                     Some(update) if update.equals(&outcome) => {}
-                    // The fetch result probably predates the watch event. If the source has instead
-                    // changed back to the earlier value, the watch or the next poll reports it.
+                    // The fetch result equals the value before the watch event, so it is probably
+                    // outdated and is ignored. If the source has in fact changed back to that value,
+                    // the watch or the next poll, which sends no cursor, reports it.
                     Some(update) if update.is_newer_than(&outcome) => unconditional = true,
                     // The fetch result may be older or newer than the watch event. A refetch returns
                     // the current value.

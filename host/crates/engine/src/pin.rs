@@ -18,8 +18,9 @@ impl<V: Value> EngineState<V> {
             self.mark_stale(self.stale_reason(), effects);
         }
         if was_pending {
-            // The pin drops a value in validation or a rejected value, whose report did not count as
-            // a confirmation. A fetch renews the confirmation before the pinned value becomes stale.
+            // The report of the value in validation or of the rejected value confirmed nothing. During
+            // a pin, any answer of the source is a confirmation. A fetch obtains one before the pinned
+            // value becomes stale.
             self.fetch.mark_dirty(now);
         }
     }
@@ -29,7 +30,8 @@ impl<V: Value> EngineState<V> {
         if !self.value_state.unpin() {
             return;
         }
-        // A fetch in flight may have sent the cursor of a value that the pin held back.
+        // A fetch in flight may have sent the cursor of a value that the pin held back. Its result
+        // `Unchanged` must not confirm the published value.
         self.fetch.mark_cursor_outdated();
         self.fetch.mark_dirty(now);
         // Reports during the pin did not confirm the source's own value.

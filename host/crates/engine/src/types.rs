@@ -102,7 +102,7 @@ impl fmt::Debug for Cursor {
 /// Properties of a value that the engine needs. [`Snapshot`] implements it for bytes; a native
 /// source can implement it for its own type.
 pub trait Value: Clone {
-    /// Returns whether a reader of the value sees no difference. Cursors do not count.
+    /// Returns whether subscribers see no difference between the values. Cursors are not compared.
     fn same_value(&self, other: &Self) -> bool;
 
     /// Returns whether the value is empty. Before an empty value replaces a non-empty one, the
@@ -163,7 +163,7 @@ impl fmt::Debug for Snapshot {
 /// Result of a successful fetch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome<V = Snapshot> {
-    /// The value has not changed since the cursor.
+    /// The source still has the value of the cursor that the fetch sent.
     Unchanged,
     /// The source has no value. If it is unknown whether the source has a value, the fetch fails
     /// instead.
@@ -302,7 +302,7 @@ mod tests {
         assert!(!Unit.is_empty() && Unit.cursor().is_none());
     }
 
-    /// Messages, logs and metrics contain these texts.
+    /// Messages, logs and metrics contain the displayed names, revisions and strategies.
     #[test]
     fn names_displayed_as_text() {
         let name = SourceName::new("prices");

@@ -20,8 +20,8 @@ pub(crate) struct ValueState<V> {
     rejected: Option<Rejected<V>>,
     pending_removal: Option<PendingRemoval>,
     pin: Option<Pin>,
-    /// Set while the published value is of the source before the last replacement. The present source may not
-    /// understand its cursor.
+    /// Set after a replacement of the source, while the published value is from the previous source. The new
+    /// source may not understand the cursor of that value.
     is_of_replaced_source: bool,
     backoff: Backoff,
 }
@@ -203,8 +203,7 @@ impl<V: Value> ValueState<V> {
     }
 
     /// Drops the unpublished reports of the previous source: the value in validation, the rejected
-    /// value and the pending removal.
-    /// Its cursors are not used again.
+    /// value and the pending removal. The cursors of the previous source are not sent any more.
     pub(crate) fn on_source_replaced(&mut self) {
         (self.validating, self.rejected, self.pending_removal) = (None, None, None);
         self.is_of_replaced_source = true;
@@ -236,8 +235,8 @@ impl<V: Value> ValueState<V> {
         }
         self.pending_removal = None;
         match self.value() {
-            // If a value is pending: the source reported that value, and has now changed back to the
-            // published one.
+            // If a value is in validation or rejected, the source has changed back from that value to
+            // the published one.
             Some(value) if force || self.is_pending() => {
                 let value = value.clone();
                 self.attempt(now, value, force)

@@ -128,8 +128,8 @@ impl<R> RunningAccess<R> {
     ///
     /// # Errors
     ///
-    /// Returns an error if the access has not returned within the timeout after its start or the last error, if it
-    /// panicked, or if no thread is available.
+    /// Returns an error if the access has not returned in time, if it panicked, or if no thread is available. The
+    /// timeout starts with the call of [`FileAccess::start`], and again with each `TimedOut` error.
     pub async fn result(&mut self) -> io::Result<R> {
         match timeout_at(self.report_at, &mut self.result).await {
             Ok(result) => result,

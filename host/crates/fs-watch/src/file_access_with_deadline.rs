@@ -140,7 +140,8 @@ impl Tracker {
         Ok(result?)
     }
 
-    /// Changes the progress, and adds the access to [`UNANSWERED`] or removes it if its state has changed.
+    /// Changes the progress. Adds the access to [`UNANSWERED`] if it is now both running and overdue, and removes it if
+    /// it has returned.
     fn update(&self, change: impl FnOnce(&mut Progress)) {
         let mut progress = self.progress.lock();
         let was_unanswered = progress.is_unanswered();

@@ -11,7 +11,7 @@ use tokio::sync::Semaphore;
 
 /// Maximum number of concurrent accesses to one file system, or to one directory of the root file system.
 pub(crate) const MAX_ACCESSES_PER_FILE_SYSTEM: usize = 64;
-/// Minimum number of keys at which unused keys, those without running accesses, are removed.
+/// Minimum number of keys in [`SLOTS`] at which unused keys, those without running accesses, are removed.
 const MIN_PRUNED_KEYS: usize = 1024;
 
 /// Slots of all file systems. The key is a mount point, or a directory of the root file system.

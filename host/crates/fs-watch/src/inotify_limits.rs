@@ -4,7 +4,8 @@ use reloader_util::sync::Mutex;
 use rustix::io::Errno;
 use std::{io, sync::OnceLock};
 
-/// Divisor of the user's watch limit that yields the budget for link-count watches.
+/// Divisor of the user's watch limit that yields the budget for link-count watches. A link-count watch is an optional
+/// watch of a file's inode that detects new hard links.
 const LINK_COUNT_WATCH_DIVISOR: usize = 8;
 
 /// Reason why kernel events are unavailable for now. Most reasons are a resource that the system has run

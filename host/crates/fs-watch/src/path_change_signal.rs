@@ -95,8 +95,9 @@ impl ChangeSignal {
             (Role::Final | Role::Inode, AttributesChanged) => {
                 self.update(|state| (state.changed, state.stale_resolution) = (true, true));
             }
-            // The directory watch reports the creation, rename and removal of entries. A write to an
-            // intermediate entry means that a regular file has the name of a directory.
+            // These events are ignored. The watch of the directory reports the creation, rename and removal of an
+            // entry, and the writes to a file with one path. A write to an intermediate entry means that a regular file
+            // has the name of a directory, so that the path does not resolve through it.
             (Role::Inode | Role::LinkCount, Created | MovedIn | Removed)
             | (Role::Intermediate | Role::LinkCount, Modified | WriterClosed) => {}
         }

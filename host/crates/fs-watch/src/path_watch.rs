@@ -100,7 +100,8 @@ impl PathWatch {
 
     async fn next_change(&mut self) -> io::Result<()> {
         let signal = Arc::clone(&self.signal);
-        // A resolution that ended since the last call takes effect even if a change is pending.
+        // Applies a resolution that ended since the last call. The loop below would return without doing so as long as
+        // a change is pending at each call.
         if let ResolverState::Running(resolution) = &mut self.resolver
             && let Some(output) = resolution.try_result()
             && self.finish_resolution(output)?
@@ -185,7 +186,7 @@ impl PathWatch {
 
     /// Applies the output of a resolution. Returns whether a change must be reported.
     fn finish_resolution(&mut self, output: io::Result<ResolverOutput>) -> io::Result<bool> {
-        // A resolution that has timed out is still running.
+        // A resolution that has timed out is still running, so its state is kept.
         if !output.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::TimedOut) {
             self.resolver = ResolverState::Failed;
         }

@@ -42,7 +42,8 @@ fn regular_file_metadata(path: &Path) -> Option<Metadata> {
 /// Returns the remaining quiet period at `now`; zero if the writer counts as finished.
 fn remaining_quiet_period(metadata: &Metadata, now: SystemTime) -> Duration {
     let quiet_period = if metadata.len() == 0 { EMPTY_FILE_QUIET_PERIOD } else { QUIET_PERIOD };
-    // A modification time in the future comes from another clock and is ignored.
+    // If the modification time is unknown, or in the future because it comes from another clock, the writer counts as
+    // finished.
     let age = metadata.modified().ok().and_then(|at| now.duration_since(at).ok());
     age.map_or(Duration::ZERO, |age| quiet_period.saturating_sub(age))
 }
@@ -51,7 +52,7 @@ fn remaining_quiet_period(metadata: &Metadata, now: SystemTime) -> Duration {
 /// they cannot be resolved.
 ///
 /// A caller that loads the file on its own thread calls this function first, so that a file system that
-/// does not answer does not block that thread. A file system that stops answering during the load does.
+/// does not answer does not block that thread. It still blocks the thread if it stops answering during the load.
 ///
 /// # Errors
 ///

@@ -29,8 +29,8 @@ const MAX_REMOVED_DURING_ADDS: usize = 4096;
 /// Inotify instance and the subscriptions to its watches.
 #[derive(Debug, Default)]
 pub(crate) struct WatchRegistry {
-    /// Instance that [`arm`](Self::arm) creates: at the first call, and some time after the listener of the
-    /// last one has failed. Lock order: `inotify` before `table`.
+    /// Current instance. [`arm`](Self::arm) creates the first one at its first call, and a new one some time after
+    /// the listener of the current instance has failed. Lock order: `inotify` before `table`.
     inotify: Mutex<Option<Arc<Inotify>>>,
     /// Subscriptions. The event listener takes this lock too, so no thread holds the lock during an
     /// access to a file system.
@@ -109,7 +109,9 @@ impl WatchRegistry {
         }
         let descriptor = added.map_err(to_arm_error)?;
         if !is_valid {
-            // Removes the watch if it still exists. If it does not, the removal has no effect.
+            // The watch may have been removed while `add_watch` was running, so the caller must try again. In case it
+            // still exists, it is removed, and first recorded as removed: other running calls of `add_watch` may
+            // return it as well.
             table.remember_removed(descriptor);
             inotify.remove_watch(descriptor);
             return Err(ArmError::Vanished);
@@ -155,8 +157,8 @@ impl WatchRegistry {
         }
     }
 
-    /// Returns the inotify instance. Creates one if there is none, or if the listener of the last one has
-    /// failed long enough ago.
+    /// Returns the current inotify instance. Creates a new one if there is none, or if the listener of the current
+    /// instance has failed and the restart delay has passed.
     fn inotify(self: &Arc<Self>) -> Result<Arc<Inotify>, ArmError> {
         let mut inotify = self.inotify.lock();
         let (number, restart_at) = {
@@ -397,7 +399,7 @@ mod tests {
         assert_eq!(registry.link_count_subscriptions(), 2);
         disarm_first();
         assert_eq!(watch_count(&registry), watches);
-        // A running call of `add_watch` does not delay the removal.
+        // Simulates a running call of `add_watch`. The watches must be removed nevertheless.
         registry.table.lock().start_add();
         disarm_second();
         assert_eq!((watch_count(&registry), registry.link_count_subscriptions()), (0, 0));
@@ -454,7 +456,8 @@ mod tests {
         registry.table.lock().restart_at = Some(Instant::now());
         let second = registry.arm(target, &signal).unwrap();
         assert_ne!(first, second);
-        // Neither affects the second instance: a late report, and the end of a subscription to the first one.
+        // A second failure report of the first instance, and the end of a subscription to it, must not affect the
+        // second instance.
         registry.listener_failed(first.instance);
         registry.disarm(first, target, &signal);
         assert_eq!(registry.arm(target, &signal).unwrap(), second);

@@ -157,7 +157,7 @@ async fn check_fallback_and_recovery(limit: &str, cause: &str) {
     assert!(lines[0].1.contains(cause), "{lines:?}");
 
     fs::write(limit, before).unwrap();
-    // A watch retries only during a call of `changed`.
+    // Keeps a call of `changed` running for each watch, because a watch tries inotify again only during such a call.
     let waiting = watches.iter_mut().map(|watch| async {
         loop {
             watch.changed().await.unwrap();

@@ -18,8 +18,8 @@ impl ConnectionExecutor {
         Self(Arc::downgrade(threads))
     }
 
-    /// Returns the runtime for connections. A socket registers its readiness events with the runtime that
-    /// opens it.
+    /// Returns the runtime of the connection threads. The sockets must be opened in it, because a socket gets its
+    /// readiness events from the runtime that opens it.
     pub(crate) fn handle(&self) -> Handle {
         let threads = self.0.upgrade();
         threads.and_then(|threads| threads.handle()).unwrap_or_else(Handle::current)

@@ -30,7 +30,8 @@ pub enum RequestError {
     /// The name resolves to an address that the address policy denies.
     #[error("{0}")]
     Denied(DeniedAddress),
-    /// The connection was made, but no response arrived within the timeout of the plugin.
+    /// The connection was made, but no response head arrived within the timeout that the plugin requests, or within
+    /// the default or maximum timeout of the host. (An exceeded limit is [`Failed`](Self::Failed).)
     #[error("timed out while waiting for the response")]
     TimedOut,
     /// Any other failure. The message starts with the host and port.

@@ -73,8 +73,8 @@ impl HttpClients {
         Arc::clone(plain.get_or_insert_with(|| new_client(dialler, None, self.max_head_bytes)))
     }
 
-    /// Drops both clients with their connection pools. Called after a failed request: the pool would keep its
-    /// connection, and the server could continue to send on it.
+    /// Drops both clients with their connection pools. Called after a failed request: otherwise the pool could keep the
+    /// connection of this request open, and the server could continue to send on it.
     pub(crate) fn clear(&self) {
         *self.plain.lock() = None;
         *self.secure.lock() = None;
@@ -113,7 +113,8 @@ fn new_client(dialler: &Dialler, tls: Option<TlsClient>, max_head_bytes: usize) 
     Arc::new(client)
 }
 
-/// Connection parameters of one request. `hyper` passes only the origin to its connector.
+/// Connection parameters of one request. They reach the connector through a task-local value, because `hyper` passes
+/// only the origin to the connector.
 #[derive(Debug, Clone)]
 pub(crate) struct ConnectContext {
     pub(crate) to: HostPort,
@@ -142,7 +143,7 @@ impl Service<Uri> for Connector {
     }
 
     fn call(&mut self, origin: Uri) -> Self::Future {
-        // `hyper` calls this while it polls the request, so the task-local value is set.
+        // `hyper` calls this function while it polls the request, so `CONNECT_CONTEXT` is set.
         let context = CONNECT_CONTEXT.try_with(ConnectContext::clone);
         let Self { dialler, tls } = self.clone();
         Box::pin(async move {

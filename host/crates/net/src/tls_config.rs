@@ -37,7 +37,8 @@ pub(crate) struct TlsClient {
 }
 
 impl TlsClient {
-    /// Returns whether both are the same configuration, built from the same files.
+    /// Returns whether both handles share one built configuration. A configuration that was built again is a different
+    /// one, even from the same paths.
     pub(crate) fn is_same(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.config, &other.config)
     }

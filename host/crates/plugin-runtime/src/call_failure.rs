@@ -15,7 +15,7 @@ use wasmtime_wasi::I32Exit;
 #[error("the exports of the component do not have the types of the plugin interface: {0}")]
 pub(crate) struct ExportTypeMismatch(pub(crate) wasmtime::Error);
 
-/// Returns the failure of a watch by a plugin without the export `watch`.
+/// Returns the failure of arming a watch if the plugin does not export `watch`.
 pub(crate) fn cannot_watch() -> Failure {
     Failure::permanent("the plugin cannot watch; its source is polled")
 }

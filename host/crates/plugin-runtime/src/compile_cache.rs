@@ -1,7 +1,7 @@
 //! Cache of compiled components on disk, so that later starts need no compilation.
 //!
-//! The entries are machine code. So the directory must be accessible to its owner only, and each entry starts with
-//! a digest of its name and content.
+//! The entries are machine code that the host executes. So the directory must be accessible to its owner only, and
+//! each entry starts with a digest of its name and content.
 
 use crate::load_threads::access_files;
 use reloader_util::sync::Mutex;

@@ -99,7 +99,8 @@ pub(crate) async fn compile_in_process(
     if received.map_err(failed)? as u64 == max {
         return Err(too_large(limits));
     }
-    // The message fits into the buffer of the pipe, so reading it now cannot deadlock.
+    // Standard error is read after standard output. Until then the process does not block on it, because the message
+    // fits into the buffer of the pipe.
     stderr.read_to_end(&mut message).await.map_err(failed)?;
     let status = compiler.wait().await.map_err(failed)?;
     if status.success() {

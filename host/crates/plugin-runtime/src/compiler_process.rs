@@ -18,10 +18,11 @@ pub(crate) const EXIT_COMPILE_ERROR: u8 = 3;
 pub fn run_compiler_process(seconds: u64, memory: u64) -> u8 {
     use std::io::{Read, Write, stderr, stdin, stdout};
     ThreadPriority::Background.apply();
-    // Created before this process limits its address space: the machine code depends on the limit that the host has.
+    // Created before `limit_process`, so that the machine code suits the address space limit of the host, which
+    // executes the code.
     let engine = engine().map_err(|error| error.root_cause().to_string());
     limit_process(seconds, memory);
-    // By default, rayon starts one thread for each processor.
+    // Limits the number of threads. By default, rayon starts one for each processor.
     let _ = rayon::ThreadPoolBuilder::new().num_threads(compile_threads()).build_global();
     let mut component = Vec::new();
     let compiled = stdin()
@@ -48,7 +49,8 @@ fn limit_process(seconds: u64, memory: u64) {
     {
         use rustix::process::{Resource, Rlimit, setrlimit};
         let limit = |max: u64| Rlimit { current: Some(max), maximum: Some(max) };
-        // CPU time of all threads together. The parent's deadline in wall-clock time passes first.
+        // `RLIMIT_CPU` counts the CPU time of all threads together, so the limit is multiplied by the number of
+        // processors. The parent's deadline, in wall-clock time, passes before this limit.
         let processors = thread::available_parallelism().map_or(1, |number| number.get() as u64);
         let _ =
             setrlimit(Resource::Cpu, limit(seconds.saturating_mul(processors).saturating_add(1)));

@@ -94,7 +94,8 @@ struct Shared {
     value_rate_limit: RateLimit,
 }
 
-/// Logs the totals of denied accesses when the source is dropped. Its last instance may be dropped later, in a pool.
+/// Logs the totals of denied accesses when the source is dropped. The last instance of the source, which shares the
+/// [`SourceContext`], may be dropped later, in a pool.
 impl Drop for Shared {
     fn drop(&mut self) {
         self.context.denials.log_totals();

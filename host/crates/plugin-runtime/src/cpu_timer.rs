@@ -75,7 +75,8 @@ impl CpuTimer {
         });
     }
 
-    /// Switches to the thread clock for the rest of the call. The call counts as preempted until it is resumed.
+    /// Switches to the thread clock for the remaining time of the call. Until the call is resumed, it counts as
+    /// preempted, because it waits for a thread of a pool and not for the guest.
     pub(crate) fn use_thread_clock(&self) {
         self.with(|state| {
             (state.used, state.clock) = (state.chargeable(), Clock::Thread);

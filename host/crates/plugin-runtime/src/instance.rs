@@ -144,7 +144,8 @@ impl Instance {
             StoreGuard { store: Some(store), scheduler: scope.scheduler.clone(), pending_drop };
         let (cpu_timer, of_instance) = (scope.cpu_timer.clone(), Arc::clone(context));
         let open = Box::pin(async move {
-            // Waits until the pool has unmapped the memory of a previous instance, which is back in the budget already.
+            // Waits until the pool has unmapped the memory of a previous instance. The budget counts this memory as
+            // free before it is unmapped.
             drop(store.pending_drop.acquire().await);
             let start = async {
                 let instance = linked.instance.instantiate_async(&mut *store).await?;
@@ -268,7 +269,8 @@ fn new_store(
         Ok(if cpu_timer.used() + slice > call_cpu {
             UpdateDeadline::Interrupt
         } else if slice < EPOCH {
-            // The epoch ended before the time slice, for example while the call was suspended.
+            // The time slice is not over, so the guest continues. An epoch can end early in a slice, for example if
+            // the epoch started while the call was suspended.
             UpdateDeadline::Continue(1)
         } else {
             cpu_timer.preempt();
@@ -315,7 +317,7 @@ pub(crate) struct CallOutcome<T> {
 }
 
 impl<T> CallOutcome<T> {
-    /// Outcome of a call that returned an answer.
+    /// Returns the outcome of a call that returned an answer.
     fn completed<G: Into<T>, F: Into<Failure>>(
         mut instance: Instance,
         answer: Result<G, F>,
@@ -330,7 +332,7 @@ impl<T> CallOutcome<T> {
         Self { instance: Some(instance), result }
     }
 
-    /// Outcome of a call after which there is no usable instance.
+    /// Returns the outcome of a call after which there is no usable instance.
     fn failed(failure: Failure) -> Self {
         Self { instance: None, result: Err(failure) }
     }

@@ -7,7 +7,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 /// Memory limit of a check with an empty value and an empty schema, in bytes.
 const BASE_MEMORY: usize = 24 << 20;
 /// Growth of the memory limit for each byte of the value, in bytes. Measured memory use: 5 to 11 for ordinary JSON, 25
-/// for a list of numbers, 66 for a list of objects that each have one member with an empty name.
+/// for a list of numbers, 66 for a list of objects that each have one member with an empty name. A large value of the
+/// last two kinds can exceed the limit and is then rejected.
 const MEMORY_PER_VALUE_BYTE: usize = 16;
 /// Growth of the memory limit for each byte of the schema, in bytes. Measured memory use: 19 for a schema of 10,000
 /// properties.

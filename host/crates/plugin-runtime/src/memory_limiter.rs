@@ -104,7 +104,8 @@ impl ResourceLimiter for MemoryLimiter {
         if maximum.is_some_and(|maximum| desired > maximum) {
             return Ok(false);
         }
-        // A memory that outgrows its reservation is copied to a new one, which needs address space for all its bytes.
+        // A memory that outgrows its reservation is copied to a new reservation, which needs address space for all
+        // bytes of the memory.
         let address_space = (desired as u64).saturating_add(GROWTH_RESERVATION_BYTES);
         if address_space::check_available(address_space).is_err() {
             self.is_system_exhausted = true;

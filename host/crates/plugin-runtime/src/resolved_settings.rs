@@ -50,7 +50,8 @@ impl OperatorSettings {
             plugin_settings::resolve(schema, given.clone()).map_err(redact_settings)?;
         let settings = Zeroizing::new(resolved.to_string());
         zeroize_texts(&mut resolved);
-        // Settings of the operator imply grants. Defaults in the plugin's schema do not.
+        // Decides the grants from `given`, which lacks the defaults of the plugin's schema: otherwise a plugin could
+        // grant itself access.
         let mut given = Value::Object(given);
         let decision = reloader_policy::decide(schema, &given, &self.permission);
         zeroize_texts(&mut given);

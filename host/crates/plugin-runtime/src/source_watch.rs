@@ -35,7 +35,8 @@ impl SourceWatch {
         let context = plugin.context();
         let before = plugin.resolved_settings().await;
         let secrets = SecretFiles::watch(&context.files, before.secrets.files()).await;
-        // Checks the files again, to find a change that happened before they were watched.
+        // Checks the files with secrets again, to find changes between the first check and the start of
+        // the file watches.
         let opened_with = plugin.resolved_settings().await;
         let armed = plugin.open(&opened_with).await?.arm(known).await;
         armed.result?;

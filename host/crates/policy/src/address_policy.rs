@@ -267,7 +267,8 @@ impl AddressPolicy {
     ///
     /// - The address is public.
     /// - The host is an IP address, and equals `address`.
-    /// - The host is `localhost` or a subdomain of it, and `address` is a loopback address without NAT64.
+    /// - The host is `localhost` or a subdomain of it, and `address` is a loopback address. A NAT64 address that
+    ///   embeds one does not count.
     /// - The operator allows the address.
     pub fn check(&self, to: &HostPort, address: IpAddr) -> Result<(), DeniedAddress> {
         if to.address() == Some(address) {

@@ -119,9 +119,10 @@ impl Credential {
             Kind::Basic { user, password } => {
                 let (user, password) =
                     (reveal(user).map_err(failed)?, reveal(password).map_err(failed)?);
-                // The encoded pair discloses user and password, so `reveal` registers it for redaction, too.
                 let both = Zeroizing::new(format!("{}:{}", *user, *password));
                 let both = Zeroizing::new(STANDARD.encode(&*both));
+                // Base64 text contains no references. `reveal` only registers it for redaction, because it
+                // discloses user and password.
                 let both = reveal(&both).map_err(failed)?;
                 (AUTHORIZATION, Zeroizing::new(format!("Basic {}", *both)))
             }

@@ -1,4 +1,4 @@
-//! Decides the grants of a plugin, from its schema, its settings and the permission of the operator.
+//! Decides the effective grants of a plugin, from its schema, its settings and the operator's explicit grants.
 
 use crate::{
     grant::{Grant, Grants},
@@ -8,7 +8,7 @@ use crate::{
 use serde_json::Value;
 use std::collections::BTreeSet;
 
-/// Permission that an operator gives to one plugin.
+/// Grants that an operator gives to one plugin: explicit ones, and whether settings imply more.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Permission {
     /// Set if the value of an annotated setting implies a grant.
@@ -108,7 +108,7 @@ mod tests {
         errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
     }
 
-    /// Returns a permission without implied grants.
+    /// Returns these explicit grants, without implied ones.
     fn explicit(grants: &[Grant]) -> Permission {
         Permission { implied: false, grants: grants.iter().cloned().collect() }
     }

@@ -3,7 +3,8 @@
 //! A plugin may access the hosts and files that its annotated settings name, and those that the operator grants
 //! explicitly. Annotations in the plugin's JSON Schema mark the settings that imply a grant.
 //!
-//! - `effective_grants`: decides the grants of a plugin, from its schema, its settings and the operator's permission.
+//! - `effective_grants`: decides the effective grants of a plugin, from its schema, its settings and the operator's
+//!   explicit grants.
 //! - `schema_annotations`, `implied_grants`: the settings that imply a grant, and the access that each one names.
 //! - `grant`, `normalized_host`: grants, and the normalised hosts and origins that they compare.
 //! - `address_policy`: which resolved addresses may be dialled (SSRF protection).

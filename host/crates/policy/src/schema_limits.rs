@@ -19,10 +19,10 @@ const NODES_PER_PATTERN: usize = 100;
 /// Maximum memory of a compiled pattern, in bytes.
 const MAX_COMPILED_PATTERN_BYTES: usize = 256 * 1024;
 
-/// Maximum number of evaluation steps with which validation collects all errors. Each step can cause one error,
-/// which takes about 400 bytes.
+/// Maximum number of evaluation steps of a validation that collects all errors. Each step can cause one error, which
+/// takes about 400 bytes.
 const MAX_STEPS_COLLECTING_ERRORS: usize = 100_000;
-/// Maximum number of evaluation steps of one validation, which take less than a second in total.
+/// Maximum number of evaluation steps of any validation. They take less than a second in total.
 const MAX_EVALUATION_STEPS: usize = 20_000_000;
 
 /// Number of bytes of a string that count as one value in the evaluation cost.
@@ -252,7 +252,8 @@ mod tests {
         assert!(rejection(cycle).starts_with("reference cycle"));
     }
 
-    /// `dependencies` maps names to schemas. A name that is also a keyword must not hide its schema.
+    /// `dependencies` maps names to schemas. The walk visits a schema even if its name is also a keyword, such as
+    /// `default`.
     #[test]
     fn reference_cycle_below_dependency_is_rejected() {
         let cycle = json!({

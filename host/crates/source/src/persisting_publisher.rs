@@ -43,8 +43,9 @@ impl Publish for PersistingPublisher {
     }
 
     fn confirmed(&self) {
-        // Without a stored value from before the restart, a confirmation before the first publication means that the
-        // source has no value: publishes a removal. Has no effect after a publication.
+        // Publishes a removal if the value from before the restart was not stored and nothing has been published since:
+        // the confirmation then means that the source has no value. After a publication, this revision is too old to
+        // have an effect.
         if let Some(revision) = self.unstored_revision {
             self.writer.publish_at(revision, None, Timestamp::now());
         }

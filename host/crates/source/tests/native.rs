@@ -216,7 +216,7 @@ async fn new_value_after_long_sleep_is_fresh() {
     let mut values = source.subscribe();
     values.next().await.unwrap();
     tokio::time::sleep(Duration::from_secs(1)).await;
-    // After a suspension of the machine, the event and the staleness deadline are due together.
+    // Simulates a suspension of the machine, after which the event and the staleness deadline are due together.
     variable.set("b");
     variable.send(Ok(Event::Changed(Snapshot::new("b"))));
     tokio::time::advance(Duration::from_secs(1000)).await;
@@ -342,7 +342,7 @@ struct EventFlood(Arc<Mutex<FloodState>>);
 #[derive(Default)]
 struct FloodState {
     events: usize,
-    /// For each read: number of events that were sent before.
+    /// For each read: number of events that were sent before it.
     reads: Vec<usize>,
 }
 

@@ -154,7 +154,8 @@ async fn rejection_keeps_last_good_value() {
     assert_eq!(rejected.retry_at, None, "only a different value is validated");
 }
 
-/// After good, bad, good, the good value is published again, with a new revision.
+/// The source reports a good value, then a bad one, which is rejected, and then the good value again. The good value
+/// is published a second time, under a new revision.
 #[tokio::test]
 async fn same_value_is_published_after_rejection() {
     let mut source = Validated::start("good");

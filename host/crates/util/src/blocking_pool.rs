@@ -21,16 +21,17 @@ use tokio::sync::oneshot;
 
 /// Time after which a running operation counts as blocked, so that another thread may take its place.
 const BLOCKED_AFTER: Duration = Duration::from_secs(1);
-/// Time between two looks for blocked operations, while operations are queued.
+/// Time between two checks for blocked operations, while operations are queued.
 const CHECK_INTERVAL: Duration = Duration::from_millis(250);
 /// Time after which an idle thread ends, except the last one of its pool.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
-/// Maximum number of threads of a pool. All but the active ones are blocked.
+/// Maximum number of threads of a pool, including threads that are blocked by their operations.
 const MAX_THREADS: usize = 1024;
 /// Default stack size of a thread, for operations that do not recurse.
 const STACK_BYTES: usize = 256 << 10;
 
-/// Operation with the sender of its result. It is called with `Err` if no thread can run it.
+/// Function that runs an operation and sends its result. If no thread can run the operation, the function is called
+/// with `Err`, and sends this error.
 type Job = Box<dyn FnOnce(Result<(), BlockingError>) + Send>;
 
 /// Pool of threads for operations that may never return.
@@ -59,7 +60,7 @@ struct State {
     /// Start times of the running operations, ordered by number, and so by time.
     running: BTreeMap<u64, Instant>,
     last_number: u64,
-    /// A thread looks for blocked operations, since operations are queued.
+    /// True while a thread runs `BlockingPool::check`.
     is_checking: bool,
 }
 
@@ -95,7 +96,7 @@ impl From<BlockingError> for io::Error {
 
 /// Result of an operation in a [`BlockingPool`], in the future.
 ///
-/// Dropping it does not interrupt a running operation. An operation that has not started never starts.
+/// Dropping the task does not interrupt a running operation. If the operation has not started yet, it never starts.
 #[derive(Debug)]
 pub struct BlockingTask<R>(oneshot::Receiver<Result<R, BlockingError>>);
 
@@ -111,7 +112,7 @@ impl<R> Future for BlockingTask<R> {
 
 impl<R> BlockingTask<R> {
     /// Blocks the current thread until the operation has returned, for `limit` at most. Returns `None` after that.
-    /// An operation that has not started then never starts.
+    /// An operation that has not started by then never starts.
     pub fn wait(self, limit: Duration) -> Option<Result<R, BlockingError>> {
         block_on_within(limit, self)
     }
@@ -190,7 +191,7 @@ impl BlockingPool {
         let mut state = self.state.lock();
         if self.find_thread(&mut state) {
             state.queue.push_back(job);
-            // The woken thread needs the lock.
+            // Unlocks the state first, because the woken thread needs the lock.
             drop(state);
             self.queued.notify_one();
         } else {
@@ -201,7 +202,7 @@ impl BlockingPool {
         BlockingTask(receiver)
     }
 
-    /// Makes sure that a thread takes one more operation from the queue. Returns `false` if none ever will.
+    /// Makes sure that a thread takes one more operation from the queue. Returns `false` if no thread ever will.
     fn find_thread(&'static self, state: &mut State) -> bool {
         if state.idle_threads > state.queue.len() || self.start_thread(state) {
             return true;
@@ -209,8 +210,8 @@ impl BlockingPool {
         if self.active_threads(state) == 0 {
             return false;
         }
-        // If the checker does not start, an active thread takes the operation, unless all of them get blocked. Then
-        // the next operation starts the checker.
+        // If the system cannot start the checker, an active thread takes the operation when it is free. If all active
+        // threads get blocked first, the operation waits until one of them returns or a later call starts a thread.
         state.is_checking = state.is_checking || self.start(Self::check);
         true
     }
@@ -231,7 +232,8 @@ impl BlockingPool {
         thread.spawn(move || run(self)).is_ok()
     }
 
-    /// Starts as many threads as queued operations lack, up to the number of active threads.
+    /// Starts a thread for each queued operation for which there is no idle thread, up to the maximum number of active
+    /// threads.
     fn start_missing_threads(&'static self, state: &mut State) {
         while state.queue.len() > state.idle_threads && self.start_thread(state) {}
     }
@@ -243,8 +245,8 @@ impl BlockingPool {
         state.threads - state.running.values().take_while(is_blocked).count()
     }
 
-    /// Runs queued operations until the thread has been idle for [`IDLE_TIMEOUT`] and another one is left, or until
-    /// there are too many threads.
+    /// Runs queued operations until the thread has been idle for [`IDLE_TIMEOUT`] and the pool has another idle thread,
+    /// or until the pool has more active threads than its maximum.
     fn run(&'static self) {
         let mut state = self.state.lock();
         state.idle_threads -= 1;
@@ -262,7 +264,8 @@ impl BlockingPool {
                 .queued
                 .wait_timeout_while(state, self.idle_timeout, |state| state.queue.is_empty());
             state.idle_threads -= 1;
-            // A blocked thread may never return, so it does not count as the last one.
+            // Ends only if another thread runs no operation. A thread that runs an operation may be blocked forever, so
+            // the pool could not rely on it.
             if state.queue.is_empty() && state.threads - state.running.len() > 1 {
                 break;
             }
@@ -373,7 +376,8 @@ mod tests {
         }
     }
 
-    /// New threads need time until they take an operation. Until then they are not replaced.
+    /// A new thread counts as idle until it takes an operation, so that no second thread is started for the same
+    /// operation.
     #[test]
     fn queued_operation_starts_one_thread() {
         let pool = bounded_pool(8, MAX_THREADS);
@@ -412,7 +416,7 @@ mod tests {
         assert_eq!(pool.state.lock().threads, 1);
     }
 
-    /// Operations that exceed the number of threads are taken by the threads that are left.
+    /// If the system cannot start further threads, an existing thread takes the queued operation.
     #[tokio::test]
     async fn operation_is_queued_if_no_further_thread_starts() {
         // The system cannot start threads with such a stack.
@@ -420,7 +424,7 @@ mod tests {
         let pool: &BlockingPool = Box::leak(Box::new(pool));
         pool.state.lock().threads = 1;
         let queued = pool.spawn(|| 7);
-        // The thread that is left looks for operations.
+        // Simulates one idle thread, which takes the queued operation.
         pool.state.lock().idle_threads = 1;
         thread::spawn(|| pool.run());
         assert_eq!(result(queued).await, Ok(7));

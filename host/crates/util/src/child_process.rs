@@ -23,7 +23,7 @@ pub const SIGKILL: i32 = 9;
 
 /// Time limit for the start of a process. The system reads the program from its file system, which may hang.
 const SPAWN_TIMEOUT: Duration = Duration::from_secs(10);
-/// Time limit of the wait for starts of other programs. They wait for the file systems of these programs.
+/// Time limit of the wait for a start permit. Starts of programs on slow file systems can hold all permits.
 const QUEUE_TIMEOUT: Duration = Duration::from_secs(60);
 /// Maximum number of concurrent starts, each on a thread.
 const MAX_CONCURRENT_STARTS: usize = 64;
@@ -43,13 +43,13 @@ static START_PERMITS: Semaphore = Semaphore::const_new(MAX_CONCURRENT_STARTS);
 /// The kernel forgets the signal when the child executes a set-user-ID, set-group-ID or privileged program.
 /// Descendants of the child get no signal. On other systems, the child continues.
 ///
+/// The caller must check first that the file systems of the program and of the working directory answer. A child that
+/// hangs between `fork` and `exec` cannot be killed, and holds the host's pipes, sockets and file locks.
+///
 /// # Errors
 ///
-/// The error of the spawn, or an error if the process does not start within ten seconds. Before, the call waits for a
-/// minute at most if 64 other processes are being started.
-///
-/// The caller checks first that the file systems of the program and of the working directory answer. A child that hangs
-/// between `fork` and `exec` cannot be killed, and holds the host's pipes, sockets and file locks.
+/// The error of the spawn, or an error if the process does not start within ten seconds. While 64 other processes are
+/// being started, the call first waits, for one minute at most.
 ///
 /// # Panics
 ///
@@ -74,7 +74,7 @@ async fn spawn_within(
         // Held until the process has started, even if the caller gives up earlier.
         let _permit = permit;
         let _context = runtime.enter();
-        // A child whose caller has given up is dropped, and killed if the command says so.
+        // Drops the child if the caller has given up. The child is then killed if the command has `kill_on_drop`.
         let _ = sender.send(command.spawn());
     }))?;
     match timeout(limit, receiver).await {
@@ -99,7 +99,7 @@ fn start_thread() -> io::Result<Sender<Job>> {
     let this = thread.clone();
     let run = move || {
         for job in jobs {
-            // A runtime that is shutting down panics.
+            // `Command::spawn` panics if the runtime is shutting down.
             let _ = panics::catch(job);
             IDLE_THREADS.lock().push(this.clone());
         }
@@ -121,7 +121,7 @@ fn request_death_signal(command: &mut Command, death_signal: i32) {
         if result != 0 {
             return Err(io::Error::last_os_error());
         }
-        // The parent may have died before the request.
+        // The kernel sends no signal if the parent died before the request. The start then fails.
         let is_orphan = u32::try_from(current_parent) != Ok(parent);
         if is_orphan { Err(io::ErrorKind::BrokenPipe.into()) } else { Ok(()) }
     };
@@ -151,7 +151,8 @@ mod tests {
         Builder::new_current_thread().enable_all().build().expect("the runtime starts")
     }
 
-    /// The kernel would kill the child if its parent were the thread that requested it.
+    /// The child is not started by the thread that calls [`spawn`]: the kernel would kill the child when that thread
+    /// ends.
     #[test]
     fn child_survives_the_thread_that_requested_it() {
         let runtime = runtime();
@@ -161,7 +162,8 @@ mod tests {
             command.stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
             handle.block_on(spawn(command, SIGKILL)).unwrap()
         });
-        // The runtime must run for the timer of the request.
+        // `spawn` on the other thread uses a timer of this runtime. The timer works only while this thread runs the
+        // runtime.
         let (mut child, answer) = runtime.block_on(async {
             let mut child = tokio::task::spawn_blocking(|| request.join().unwrap()).await.unwrap();
             child.stdin.take().unwrap().write_all(b"alive").await.unwrap();
@@ -178,7 +180,7 @@ mod tests {
         let fd = released.as_raw_fd();
         let wait = move || {
             let mut released = libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
-            // The limit ends the child if the test fails.
+            // The timeout of `poll`, 20 seconds, ends the child if the test fails.
             #[allow(unsafe_code, reason = "the pointer is valid during the call")]
             let result = unsafe { libc::poll(&raw mut released, 1, 20_000) };
             if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-/// First line of a file, and the content of the files that its other lines name.
+/// First line of a file, and the content of the files that its other lines name (parts).
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Document {
     title: String,
@@ -79,7 +79,7 @@ async fn change_of_dependent_file_is_received() {
     };
     change("parts/a", "A", "A").await;
     change("parts/a", "A2", "A2").await;
-    // A new part is watched from now on.
+    // After the main file names the additional part `b`, changes of `b` are received too.
     change("main", "Title\nparts/a\nb", "A2B").await;
     change("b", "B2", "A2B2").await;
     task.abort();

@@ -1,4 +1,4 @@
-//! Sources that push their values through a channel, with and without cleanup.
+//! Source that pushes its values through a channel. The end of a watch runs a cleanup.
 
 use super::hot_reload::{
     RealtimeWatch, RealtimeWatchHandle, Reload, ReloadResult, ReloaderConfig, ReloaderError,

@@ -1,6 +1,6 @@
 //! Catalogue of the attacks that the guest can perform.
 
-/// Attack that the guest performs.
+/// Attack that the guest performs. `to` is the setting with the target of the attack.
 #[guest_sdk::settings]
 #[derive(Debug, Clone, Copy)]
 pub enum Attack {

@@ -19,7 +19,7 @@ pub(crate) const GROUP_FILE: &str = "out/group";
 /// Sources whose delivered files the `[command]` concatenates into [`CONSUMER_FILE`] at each SIGHUP.
 pub(crate) const CONSUMED: [&str; 2] = ["file-0", "file-1"];
 pub(crate) const CONSUMER_FILE: &str = "consumer.seen";
-/// File into which the receiver of the signal sink's SIGUSR1 copies the delivered value.
+/// File into which the script `signalled.sh`, which the signal sink signals, copies the delivered value.
 pub(crate) const SIGNALLED_FILE: &str = "signalled.seen";
 
 /// Source with `store = false`: the state store contains its revision number, but no value.

@@ -81,7 +81,8 @@ impl Host {
         }
     }
 
-    /// Kills the process, and its `[command]`, which survives the SIGKILL of the host.
+    /// Kills the process, and its `[command]`. On Linux, the `[command]` ends with the host. On other systems it
+    /// survives the SIGKILL of the host.
     pub(crate) fn kill(mut self, directory: &Path) {
         self.end();
         let pid = fs::read_to_string(directory.join("consumer.pid")).unwrap_or_default();

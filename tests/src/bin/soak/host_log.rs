@@ -84,7 +84,7 @@ impl HostLog {
         state.counts.iter().filter(|((_, is), _)| is.starts_with(phrase)).map(|(_, n)| n).sum()
     }
 
-    /// Returns the number of counted lines so far.
+    /// Returns the number of log lines so far, except lines with a new phrase beyond [`MAX_PHRASES`].
     pub(crate) fn lines(&self) -> u64 {
         self.state().counts.values().sum()
     }

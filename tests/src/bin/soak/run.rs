@@ -160,8 +160,8 @@ impl Shared<'_> {
         }
     }
 
-    /// Injects faults until `end`, in turn one of each list in `kinds`. The order within a list is random. A fault is
-    /// repeated only after all faults of its list.
+    /// Injects faults until `end`. Takes one fault from the first list in `kinds`, then one from the next list, and so
+    /// on. The order within a list is random. A fault is repeated only after all faults of its list.
     fn inject_until(
         &self,
         end: Instant,

@@ -67,7 +67,7 @@ fn sentence(text: &str) -> String {
     if text.is_empty() || text.ends_with(['.', '!', '?']) { text } else { format!("{text}.") }
 }
 
-/// Returns the last sentence of the introduction of a document.
+/// Returns the note that a document is generated. It ends the introduction of each document.
 fn generated() -> &'static str {
     "This page is generated: `cargo xtask reference` writes it, and a test compares it with the program.\n"
 }

@@ -119,7 +119,8 @@ impl CommandSettings {
         FILE_TIMEOUT + START_TIMEOUT + self.timeout.0 + self.kill_after.0 + OUTPUT_DRAIN_TIMEOUT
     }
 
-    /// Runs the command. Its output is logged with `label`, within `limit`, which all runs of the command share.
+    /// Runs the command. Its output is logged with `label`. `limit` is the rate limit of the logged lines, which all
+    /// runs of the command share.
     ///
     /// Dropping the future kills the process group of the command. Background processes that still run when
     /// the command exits are not killed. If the host dies, the command gets
@@ -173,7 +174,7 @@ impl CommandSettings {
             .await
             .map_err(|cause| CommandError::Start { command: name(), cause })?;
         let ended = self.wait(label, limit, group, input).await;
-        // Removes the files in the background.
+        // Removes the input files on a pool thread, because the removal may block.
         drop(POOL.spawn(move || drop(files)));
         match ended.map_err(io)? {
             (Some(status), _) if status.success() => Ok(()),

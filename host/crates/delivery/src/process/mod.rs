@@ -1,9 +1,9 @@
 //! Child processes: short-lived commands ([`CommandSettings`]), the supervised program that uses the
 //! values ([`Supervisor`]), and process 1 of a container ([`pid1`]).
 //!
-//! Each command leads a process group of its own, and a timeout stops the whole group. The same applies to the
-//! supervised program and its stop, unless standard input is a terminal: then the program stays in the process
-//! group of the host.
+//! Each command leads a process group of its own, and a timeout stops the whole group. The supervised program also
+//! leads a group of its own, and a stop of the program stops the whole group. The exception is a terminal as standard
+//! input: then the program stays in the process group of the host.
 
 pub(crate) mod command_line;
 mod command_preflight;

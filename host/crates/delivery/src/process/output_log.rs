@@ -66,8 +66,9 @@ impl<'a> OutputLog<'a> {
         self.last_lines.push_back(line);
     }
 
-    /// Logs the number of dropped lines: at DEBUG if all lines were dropped, so that this event is rate limited, too.
-    /// Returns the last lines, joined by semicolons.
+    /// Logs the number of dropped lines, and returns the last lines, joined by semicolons. The level is INFO if the
+    /// rate limit has allowed a line of this run, and DEBUG otherwise. Therefore the limit of the lines also limits
+    /// this event.
     fn finish(self) -> String {
         let Self { label, logged_lines, dropped_lines, .. } = self;
         match (logged_lines, dropped_lines) {
@@ -189,8 +190,8 @@ mod tests {
         assert!(last_lines.len() < MAX_LINE_BYTES + 20 && last_lines.ends_with("x; after"));
     }
 
-    /// The runs of one command share a limit. The test takes less than a few seconds, in which further lines are
-    /// allowed.
+    /// The runs of one command share a rate limit. In addition to the burst of 100 lines, it allows one line for each
+    /// second that the test takes.
     #[test]
     fn lines_of_many_runs_are_rate_limited() {
         let limit = OutputLimit::default();

@@ -34,8 +34,8 @@ pub(super) async fn access_files(command: &Command) -> io::Result<()> {
         Some((_, path)) => path.map(OsString::from),
         None => env::var_os("PATH"),
     };
-    // Path that identifies the access and its file system. For a program that is searched in `PATH`, the path lies in
-    // the working directory.
+    // Path that identifies the access: a blocked access prevents further accesses to the same path. The path of a
+    // program that is searched in `PATH` is not known yet, so its name in the working directory is used.
     let file = directory.join(&program);
     let accesses = move || access_directory_and_program(&directory, &program, search_path);
     access_within(&file, START_TIMEOUT, accesses).await.map_err(io::Error::from)

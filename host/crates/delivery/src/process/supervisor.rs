@@ -115,7 +115,8 @@ fn kill_after() -> Time {
 const STABLE_RUN_TIME: Duration = Duration::from_secs(10);
 /// Backoff before the first restart.
 const MIN_RESTART_BACKOFF: Duration = Duration::from_secs(1);
-/// Maximum backoff before a restart. Also the maximum backoff after the file system of the program has not answered.
+/// Maximum backoff before a restart. Also limits the delay of a restart that is postponed because the file system of
+/// the program does not answer.
 const MAX_RESTART_BACKOFF: Duration = Duration::from_secs(60);
 /// Signal that the kernel sends to the program when the host dies. `SIGKILL` ends the program at once: the restarted
 /// host starts it again immediately, and two instances must not run at the same time.
@@ -282,12 +283,14 @@ struct SupervisorTask {
     settings: SupervisorSettings,
     changed: Arc<Notify>,
     requests: mpsc::Receiver<Request>,
-    /// Number of consecutive exits. An exit after [`STABLE_RUN_TIME`] starts the count again at 1.
+    /// Number of consecutive exits within [`STABLE_RUN_TIME`] of their starts. A later exit sets the count to 1, and a
+    /// restart because of a changed value sets it to 0.
     crashes: u32,
     log: SupervisorLog,
 }
 
-/// Accesses to the files that a start of the program needs, before a restart.
+/// Check before a restart because of a changed value: accesses the files that the start needs. While their file system
+/// does not answer, the old process keeps running.
 type RestartCheck = Pin<Box<dyn Future<Output = io::Result<()>> + Send>>;
 
 /// End of one run of the program.
@@ -344,8 +347,8 @@ impl SupervisorTask {
         }
     }
 
-    /// Starts the program. Returns `None` if a stop is requested during the start, which hangs if the file system of
-    /// the program does not answer. Sends the signals that were forwarded during the start.
+    /// Starts the program, and sends it the signals that were forwarded during the start. Returns `None` if a stop is
+    /// requested during the start. The start hangs if the file system of the program does not answer.
     async fn start(&mut self) -> Option<io::Result<ProcessGroup>> {
         let mut starting = pin!(self.settings.spawn());
         let mut signals = Vec::new();
@@ -367,13 +370,14 @@ impl SupervisorTask {
         }
     }
 
-    /// Waits for the backoff before a restart. Returns `false` if the supervisor is stopped.
+    /// Waits for the backoff before a restart. Returns `false` if the program must not be restarted: the supervisor is
+    /// stopped, or a termination signal is forwarded.
     async fn wait_for_restart(&mut self, backoff: Duration) -> bool {
         let end = Instant::now() + backoff;
         loop {
             tokio::select! {
                 () = sleep_until(end) => return true,
-                // The new value may fix the crash, so the program is restarted immediately.
+                // A changed value may fix the crash, so the change ends the backoff.
                 () = self.changed.notified() => return true,
                 request = self.requests.recv() => match request {
                     Some(Request::Forward(signal)) if is_termination(signal) => return false,
@@ -413,7 +417,7 @@ impl SupervisorTask {
                 }
                 () = sleep_until(due), if notify_at.is_some() => {
                     notify_at = None;
-                    // The notification below covers all changes up to now.
+                    // The signal or restart that follows covers all changes up to now.
                     self.discard_notification();
                     match self.settings.on_change {
                         OnChange::None => {}
@@ -489,7 +493,7 @@ impl SupervisorTask {
     }
 }
 
-/// Waits for the result of the check, or forever if none is running.
+/// Waits for the result of the running restart check, or forever if none is running.
 async fn check_result(check: &mut Option<RestartCheck>) -> io::Result<()> {
     match check {
         Some(check) => check.await,

@@ -159,7 +159,8 @@ impl TargetSettings {
         let mut previous = open_regular(path)?;
         let attributes = Attributes::new(self, previous.as_ref().map(|(_, metadata)| metadata))?;
         if let Some((file, metadata)) = &mut previous {
-            // A file that belongs to the configured owner is trusted.
+            // In a world-writable directory, a file of an untrusted user is rejected, unless this user is the
+            // configured owner.
             if attributes.is_owner_inherited || attributes.owner != Some(metadata.uid()) {
                 check_file_owner(&directory, metadata.uid())?;
             }
@@ -198,12 +199,12 @@ impl TargetSettings {
         Ok(Written { delivered: Delivered::Changed, fingerprint })
     }
 
-    /// Syncs the content of a file if `durable` is set. Called before the rename.
+    /// Syncs the content of a file if `durable` is set. A temporary file is synced before it is renamed.
     fn sync_file(&self, file: &File) -> io::Result<()> {
         if self.durable { file.sync_all() } else { Ok(()) }
     }
 
-    /// Syncs a directory if `durable` is set. Called after the rename.
+    /// Syncs a directory if `durable` is set. Called after a rename or a removal in it.
     fn sync_directory(&self, directory: &Path) -> io::Result<()> {
         if self.durable { sync_directory(directory) } else { Ok(()) }
     }
@@ -218,10 +219,12 @@ impl TargetSettings {
         metadata: &Metadata,
     ) -> io::Result<()> {
         if !self.in_place {
-            // Hard link, if the file system supports it.
+            // The backup is a hard link to the previous file, or a copy on a file system without hard links. The link
+            // is created under an unused name, because `hard_link` does not replace an existing backup.
             let unused = temporary(path, directory)?.path().to_path_buf();
             let linked = fs::hard_link(path, &unused).and_then(|()| fs::rename(&unused, backup));
-            // rename(2) does nothing if both names are links to the same file.
+            // Removes the link if it was not renamed. The rename also leaves it, and succeeds, if the backup is already
+            // a link to the same file.
             let _ = fs::remove_file(&unused);
             if linked.is_ok() {
                 return Ok(());

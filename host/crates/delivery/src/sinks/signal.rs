@@ -116,7 +116,8 @@ impl Sink for SignalSink {
         let reading = BlockingOperation::on_file("reading", &self.settings.pid_file);
         let sending = self.jobs.run(reading, move |()| settings.send()).await;
         let sent = sending.unwrap_or_else(|error| Err(error.to_string()));
-        // Retried if the process is missing: it may be starting, and may already have read an old value.
+        // Every failure is retried. A missing process may be starting, and may have read the old value before, so that
+        // it needs the signal.
         sent.map(|()| Delivered::Changed).map_err(SinkError::transient)
     }
 

@@ -120,7 +120,7 @@ async fn timeout_stops_the_process_group() {
 async fn group_is_killed_after_grace_period() {
     let dir = TestDir::new();
     let child = dir.file("child");
-    // Both processes ignore `SIGTERM`.
+    // The shell and its child both ignore `SIGTERM`.
     let deaf = format!(
         "trap '' TERM; sh -c 'trap \"\" TERM; echo $$ > {}; while :; do sleep 1; done' & wait",
         child.display()

@@ -115,7 +115,7 @@ async fn symbolic_link_stays_and_target_is_replaced() {
     deliver(to(dir.file("twice")), "a").await.unwrap();
     assert!(fs::symlink_metadata(dir.file("app")).unwrap().is_symlink());
     assert_eq!(fs::read_to_string(dir.file("dotfiles/app")).unwrap(), "a");
-    // Also with a dangling link.
+    // If the target does not exist, the delivery creates it.
     symlink("dotfiles/new", dir.file("dangling")).unwrap();
     deliver(to(dir.file("dangling")), "b").await.unwrap();
     assert_eq!(fs::read_to_string(dir.file("dotfiles/new")).unwrap(), "b");

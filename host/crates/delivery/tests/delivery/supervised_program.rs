@@ -57,8 +57,7 @@ async fn change_is_signalled_and_stop_is_graceful() {
     assert_eq!(dir.lines("log"), ["started", "notified", "usr1", "ended"]);
 }
 
-/// Start of a process that hangs, as on a file system that does not answer. Dropping this value lets the start
-/// continue.
+/// Process start that hangs, as on a file system that does not answer. Dropping this value lets the start continue.
 struct HungStart(PipeWriter);
 
 impl Drop for HungStart {
@@ -86,8 +85,8 @@ async fn hung_start(dir: &TestDir) -> HungStart {
     HungStart(release)
 }
 
-/// The start of the program waits for a hung start of the same program in the same directory. The stop of the
-/// supervisor must not wait for either.
+/// A supervisor is stopped directly after its start, while another process start hangs. The stop waits for neither
+/// start.
 #[tokio::test]
 async fn stop_does_not_wait_for_hung_start() {
     let dir = TestDir::new();
@@ -181,15 +180,15 @@ async fn change_ends_the_restart_backoff() {
     let program = Supervisor::start(settings);
     dir.wait_for_lines("log", &["bad"; 3]).await;
     fs::write(dir.file("config"), "good").unwrap();
-    // The third backoff takes four seconds. It cannot end by itself, because a paused clock does not
-    // advance while a blocking job runs.
+    // Pauses the clock, so that only a change can end the third backoff of four seconds. A paused clock does not
+    // advance while the blocking job below runs.
     pause();
     let log = dir.file("log");
     let notifying = spawn_blocking(move || {
         let end = Instant::now() + Duration::from_secs(20);
         while !fs::read_to_string(&log).unwrap().ends_with("good\n") {
             assert!(Instant::now() < end, "timed out");
-            // The program may not have exited yet, so the change is repeated.
+            // A change before the exit of the program does not end the backoff, so the change is repeated.
             program.changed();
             sleep(Duration::from_millis(5));
         }

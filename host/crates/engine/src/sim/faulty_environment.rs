@@ -24,7 +24,7 @@ use std::{
 pub(super) struct Provenance {
     /// Time at which the source reported the input.
     pub(super) reported_at: Instant,
-    /// Index of the source's state in the report.
+    /// Index of the state of the source that the input reports.
     pub(super) state: usize,
 }
 
@@ -237,7 +237,7 @@ impl Environment {
             if rng.chance(0.5) {
                 return;
             }
-            // The result arrives after the deadline.
+            // The source answers before the deadline, but the answer arrives after it.
             fetched_at = now + rng.up_to(self.timeout);
             answer_at = now + self.timeout + rng.up_to(Duration::from_secs(10));
         }

@@ -149,7 +149,7 @@ impl Host {
         let next = self.environment.next_at();
         let tick_first = match (due, next) {
             (Some(due), Some(next)) => {
-                // If both are overdue, either may come first.
+                // If the deadline and the event are overdue, either may come first.
                 let both = due <= self.clock && next <= self.clock;
                 if both { self.rng.chance(0.5) } else { due <= next }
             }
@@ -284,8 +284,8 @@ impl Host {
             if oracle.published.is_none() || oracle.stale {
                 return None;
             }
-            // The published value equals the rejected one if it was pinned earlier: a pinned value is
-            // not validated.
+            // A published value that is not stale has to equal the rejected one: an earlier pin
+            // published it without validation.
             if oracle.content() != expected {
                 return Some("the published value differs and is not stale");
             }

@@ -74,9 +74,9 @@ fn point_4_cursor_advances_after_acceptance() {
     bench.validate = |_| Err(transient_failure());
     bench.wait_for_deadline().answer(changed("b"));
     assert_eq!(bench.published(), [""; 0]);
-    // The rejected value is validated again, and the fetch sends the last accepted cursor.
     bench.validate = |_| Ok(());
     bench.wait_for_deadline();
+    // The fetch sends the cursor of the accepted `a`, so that the source reports the rejected `b` again.
     assert_eq!(bench.fetch().expect("retry").1, Some(Cursor::new("a")));
     assert_eq!(bench.answer(changed("b")).published(), ["b"]);
     bench.wait_for_deadline();
@@ -98,8 +98,8 @@ fn point_5_last_attempted_value_compared() {
     assert_eq!(bench.effects, [], "an unchanged rejected value is not validated again");
     bench.wait_for_deadline().answer(changed("good"));
     assert_eq!(bench.published(), ["good"]);
-    // The source changes back to the good value, and reports it as `Unchanged`.
     bench.wait_for_deadline().answer(changed("bad"));
+    // The source changes back to the good value, and reports it as `Unchanged`.
     bench.wait_for_deadline().answer(Ok(Outcome::Unchanged));
     assert_eq!(bench.published(), ["good"]);
 }

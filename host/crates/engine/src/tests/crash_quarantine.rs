@@ -93,9 +93,9 @@ fn watch_crash_makes_value_stale() {
     let (mut bench, watch) = watching_bench(Strategy::Realtime);
     bench.step(Input::WatchLost(watch, crash()));
     assert_eq!(bench.stale_reasons(), ["the plugin trapped"]);
-    // Opening the watch may crash as well.
     bench.step(Input::ReloadNow).answer(changed("a"));
     assert!(bench.effects.contains(&Effect::Fresh));
+    // A crash while the watch is opening also makes the value stale.
     let watch = bench.wait_for_opening();
     bench.step(Input::WatchLost(watch, crash()));
     assert_eq!(bench.stale_reasons(), ["the plugin trapped"]);

@@ -7,7 +7,8 @@ use crate::{
 };
 use std::time::Duration;
 
-/// With strategy `realtime`, the loss of the watch does not change the time of the reconcile poll.
+/// With strategy `hybrid`, the loss of the watch replaces the reconcile poll by an earlier poll. With strategy
+/// `realtime`, it does not change the time of the reconcile poll.
 #[test]
 fn lost_watch_starts_polling_in_hybrid() {
     let (mut hybrid, watch) = watching_bench(Strategy::Hybrid);

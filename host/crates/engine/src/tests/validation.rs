@@ -146,7 +146,7 @@ fn weak_cursor_of_rejected_value_withheld() {
     bench.validate = |_| Err(Failure::permanent("rejected"));
     bench.step(Input::ReloadNow).answer(written("b", "this second"));
     assert_eq!(bench.wait_for_deadline().fetch().expect("due").1, None);
-    // The cursor of the latest report of the rejected value counts.
+    // The source reports the rejected `b` with another cursor, so the fetch can send the cursor of `a`.
     bench.answer(written("b", "before"));
     assert!(bench.wait_for_deadline().fetch().expect("due").1.is_some());
     bench.answer(written("b", "this second"));

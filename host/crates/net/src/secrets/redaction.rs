@@ -30,7 +30,7 @@ impl PartialOrd for RedactedText {
     }
 }
 
-/// Minimum size of a redacted text, in bytes. Redacting single letters would make every message unreadable.
+/// Minimum size of a redacted text, in bytes. Redacting shorter texts would make most messages unreadable.
 const MIN_REDACTED_BYTES: usize = 3;
 
 impl Redaction {

@@ -24,7 +24,8 @@ pub(crate) struct HostState {
     hooks: HttpHooks,
     /// Called by wasmtime before each growth of a memory or a table.
     pub(crate) memory: MemoryLimiter,
-    /// State of the last writer (finished or unknown) of each file that the instance watches, by path.
+    /// For the path of each file that the instance watches: whether the last writer of the file has finished, so that
+    /// a read need not wait for the writer.
     pub(crate) writers: HashMap<String, LastWriter>,
     /// Message of the guest's panic, from the import `log`.
     pub(crate) panic_message: Option<String>,

@@ -95,8 +95,8 @@ impl WasiHttpHooks for HttpHooks {
     }
 
     fn set_host_header(&mut self) -> bool {
-        // The HTTP client sets the header `Host` for HTTP/1. HTTP/2 has `:authority` instead, and servers reject
-        // requests with both.
+        // Leaves the header `Host` to the HTTP client, which sets it for HTTP/1 only. HTTP/2 has `:authority` instead,
+        // and servers reject requests with both.
         false
     }
 

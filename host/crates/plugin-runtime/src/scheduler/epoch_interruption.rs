@@ -121,7 +121,8 @@ impl Shared {
             engine.increment_epoch();
             drop(engine);
             self.armed_for.store(NOT_ARMED, Ordering::SeqCst);
-            // A guest that started before `armed_for` was reset saw the timer as armed, and has not armed it.
+            // Running guests need a further tick. A guest that started before `armed_for` was reset saw the timer as
+            // armed, and has not armed it.
             if self.running.load(Ordering::SeqCst) > 0 {
                 self.arm_timer();
             }

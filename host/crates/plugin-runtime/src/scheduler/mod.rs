@@ -157,7 +157,8 @@ impl Scheduler {
             Ok(output) => output,
             Err(error) => match error.try_into_panic() {
                 Ok(panic) => resume_unwind(panic),
-                // The pool has been shut down. The task of the caller ends at the same time.
+                // The pool has been shut down and has dropped the call, which has no output. The task of the caller
+                // ends at the same time.
                 Err(_) => pending().await,
             },
         }

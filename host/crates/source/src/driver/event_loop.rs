@@ -238,7 +238,7 @@ impl<A: Adapter, P: Publish<Value = A::Value>> Driver<A, P> {
                 }
                 Effect::CloseWatch => self.watching = None,
                 Effect::Validate(session, value) => {
-                    // A newer value replaces the one whose validation is running.
+                    // Drops the validation of an older value, which this value replaces.
                     self.validating = None;
                     let mut validating = self.adapter.validate(&value);
                     match poll_once(&mut validating) {

@@ -56,9 +56,9 @@ struct State {
     value: &'static str,
     place: Option<Place>,
     panics: u32,
-    /// Sender of the last watch of a reloader.
+    /// Sends events to the watch that the service opened most recently.
     watch: Option<mpsc::Sender<WatchEvent<Text>>>,
-    /// Sender of the change notifications of the last watch of a provider.
+    /// Sends change notifications to the watch that the driver armed most recently.
     signal: Option<mpsc::Sender<()>>,
 }
 

@@ -115,7 +115,8 @@ impl Oracle {
         );
         let named = failure.message.contains("in quarantine");
         let removal_pending = failure.message.contains("confirmation is pending");
-        // For a crash without a quarantine, the reason names only the crash.
+        // A crash that starts no quarantine makes the value stale with this crash as the reason, even
+        // if the other role is in quarantine.
         let due = self.quarantine_started || fetch_crashes && !self.crashed;
         self.check(
             !due || named || removal_pending,

@@ -65,14 +65,14 @@ pub(super) enum WatchState {
     Live { session: Session, since: Instant, last_event_at: Instant },
 }
 
-/// Report of an absent or empty value that no other report contradicts.
+/// Report of an absent or empty value that still has to be confirmed.
 #[derive(Debug)]
 pub(super) struct PendingRemoval {
     pub(super) since: Instant,
     pub(super) confirm_delay: Duration,
 }
 
-/// Crash counter of one role.
+/// Crash counter of fetching or of watching.
 #[derive(Debug, Default)]
 pub(super) struct CrashCounter {
     /// Number of consecutive crashes.
