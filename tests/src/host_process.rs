@@ -175,6 +175,27 @@ impl TestHost {
         Running::new(command.arg(program()).args(arguments).spawn().unwrap())
     }
 
+    /// Runs the host as a user of its own, with this maximum number of processes and threads, and waits for its exit.
+    /// Returns `None` and [skips](skip) the test if this process is not root.
+    ///
+    /// # Panics
+    ///
+    /// If this process is not root and `REQUIRE_SERVERS=1` is set.
+    #[must_use]
+    pub fn finish_with_process_limit(&self, limit: u32, arguments: &[&str]) -> Option<Finished> {
+        if !rustix::process::geteuid().is_root() {
+            skip("not permitted to run a process as another user");
+            return None;
+        }
+        // The limit counts all processes of the user.
+        let user = 1_000_000 + std::process::id();
+        chown(self.directory(), Some(user), Some(user)).unwrap();
+        let mut command = self.command_for("prlimit");
+        command.arg(format!("--nproc={limit}")).arg(program()).args(arguments);
+        command.env("XDG_CACHE_HOME", self.path("cache")).uid(user).gid(user);
+        Some(Self::finish_command(command))
+    }
+
     /// Starts the host.
     #[must_use]
     pub fn run(&self, arguments: &[&str]) -> Running {

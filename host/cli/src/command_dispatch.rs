@@ -10,15 +10,21 @@ use crate::{
     run_config,
     stdout::print,
     stdout::print_json,
+    thread_limit::{cannot_start, start_threads},
 };
 use reloader_app::LogTable;
 use reloader_delivery::process;
-use reloader_util::{program_name, sanitize::sanitize};
+use reloader_util::{open_file_limit, program_name, sanitize::sanitize};
 use std::{
     io::{self, Write},
+    panic::resume_unwind,
     path::Path,
     process::ExitCode,
+    thread,
 };
+
+/// Stack size of the thread that executes the command, in bytes: the default of the main thread.
+const COMMAND_STACK_BYTES: usize = 8 << 20;
 
 /// Parses the command line and runs the command.
 #[must_use]
@@ -31,7 +37,7 @@ pub fn main() -> ExitCode {
     if process::pid1::is_needed() {
         return run_as_pid1();
     }
-    match log_and_execute(cli) {
+    match execute_on_thread(cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => error.report(),
     }
@@ -60,6 +66,23 @@ fn run_as_pid1() -> ExitCode {
     }
 }
 
+/// Executes a command on a thread of its own, and waits for it on the main thread.
+///
+/// The kernel delivers a signal of the process to the main thread, even if that thread cannot run its handler because a
+/// file system does not answer it. The main thread therefore accesses no files.
+fn execute_on_thread(cli: Cli) -> Result<(), CliError> {
+    // The compiler process handles no signals, and its memory is limited.
+    if matches!(cli.command, Command::Compile { .. }) {
+        return log_and_execute(cli);
+    }
+    let thread =
+        thread::Builder::new().name("reloader-main".into()).stack_size(COMMAND_STACK_BYTES);
+    let command = thread
+        .spawn(move || log_and_execute(cli))
+        .map_err(|error| cannot_start("the command", &error))?;
+    command.join().unwrap_or_else(|panic| resume_unwind(panic))
+}
+
 /// Starts logging and executes a command. Flushes the log before it returns, so that the error message comes last.
 fn log_and_execute(cli: Cli) -> Result<(), CliError> {
     let Cli { command, common } = cli;
@@ -67,6 +90,7 @@ fn log_and_execute(cli: Cli) -> Result<(), CliError> {
         let _log = logging::start(&common, &LogTable::default(), None);
         return execute(command, &common);
     };
+    open_file_limit::raise();
     match run.config()? {
         None => {
             let _log = logging::start(&common, &LogTable::default(), None);
@@ -110,11 +134,11 @@ fn execute(command: Command, common: &CommonArgs) -> Result<(), CliError> {
 }
 
 fn on_tokio(command: impl Future<Output = Result<(), CliError>>) -> Result<(), CliError> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .thread_name("reloader-async")
-        .enable_all()
-        .build()
-        .map_err(|error| CliError::Runtime(format!("cannot start the async runtime: {error}")))?;
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    builder.thread_name("reloader-async").enable_all();
+    let part = "the async runtime";
+    let runtime = start_threads(part, || builder.build());
+    let runtime = runtime.map_err(|error| cannot_start(part, &error))?;
     let result = runtime.block_on(command);
     // The runtime is leaked. A normal shutdown would wait for blocking reads, which may hang on a network file
     // system. After a background shutdown, threads that still use the timers of the runtime would panic.

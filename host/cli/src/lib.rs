@@ -12,6 +12,7 @@
 //!
 //! - `otel`: export of traces and metrics to an OpenTelemetry collector. Off by default.
 
+mod blocking_threads;
 mod check_config;
 mod cli_error;
 mod command_dispatch;
@@ -39,6 +40,7 @@ mod signals;
 mod start_plugin_host;
 mod stdout;
 mod systemd;
+mod thread_limit;
 mod version;
 
 pub use command_dispatch::main;

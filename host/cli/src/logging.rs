@@ -2,7 +2,7 @@
 
 #[cfg(feature = "otel")]
 use crate::otel::Traces;
-use crate::{common_args::CommonArgs, live_status_table::StatusTable};
+use crate::{common_args::CommonArgs, live_status_table::StatusTable, thread_limit::start_threads};
 use reloader_app::{LogFormat, LogLevel, LogTable};
 use reloader_source::spans;
 use std::io::{IsTerminal, stderr};
@@ -54,10 +54,10 @@ pub(crate) fn start(
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
     // The log has its own thread and a bounded queue, so that a blocked stderr does not delay values.
     let log_thread = NonBlockingBuilder::default().thread_name("reloader-log");
-    let (writer, guard) = match status_table {
+    let (writer, guard) = start_threads("the log", || match status_table {
         Some(status_table) => log_thread.finish(status_table),
         None => log_thread.finish(stderr()),
-    };
+    });
     let layer = fmt::layer()
         .with_writer(writer)
         .log_internal_errors(false)

@@ -1,12 +1,11 @@
 //! Command-line arguments for the egress of a source: allowed addresses and TLS.
 
-use crate::cli_error::CliError;
+use crate::{blocking_threads::POOL, cli_error::CliError};
 use clap::Args;
 use reloader_net::TlsSettings;
 use reloader_plugin_runtime::SourceBuilder;
 use reloader_policy::AddressRange;
 use std::path::PathBuf;
-use tokio::task::spawn_blocking;
 
 /// Address policy and TLS settings of a source.
 #[derive(Debug, Args)]
@@ -40,7 +39,7 @@ impl NetworkArgs {
             server_name: self.tls_server_name.clone(),
         };
         let checked = tls.clone();
-        let check = spawn_blocking(move || checked.check()).await.map_err(CliError::runtime)?;
+        let check = POOL.spawn(move || checked.check()).await.map_err(CliError::runtime)?;
         check.map_err(CliError::usage)?;
         for range in &self.allowed {
             source = source.allow_address(*range);

@@ -1,6 +1,7 @@
 //! Remote commands: `status`, `get`, `watch`, `history`, `rollback`, `resume` and `reload` of a running host.
 
 use crate::{
+    blocking_threads::POOL,
     cli_error::CliError,
     output_format::FormatArg,
     signals::Stop,
@@ -19,7 +20,6 @@ use std::{
     io::{self, BufWriter, ErrorKind, Write},
     path::PathBuf,
 };
-use tokio::task::spawn_blocking;
 
 /// Arguments that select the running host.
 #[derive(Debug, Args)]
@@ -274,11 +274,11 @@ async fn print_each(client: &Client, source: &str, format: Format) -> Result<(),
         // values, so each value gets a new printer, which prints any revision.
         let mut printer = Stdout::new(SourceName::new(source), format);
         // A full pipe blocks only the thread of this closure, not the async tasks.
-        let written = spawn_blocking(move || {
+        let written = POOL.spawn(move || {
             let mut out = BufWriter::new(io::stdout().lock());
             printer.write(state, &mut out).and_then(|()| out.flush())
         });
-        match written.await.unwrap_or_else(|error| Err(io::Error::other(error))) {
+        match written.await.unwrap_or_else(|error| Err(error.into())) {
             Err(error) if error.kind() == ErrorKind::BrokenPipe => return Ok(()),
             written => written.map_err(|error| cannot_write(&error))?,
         }

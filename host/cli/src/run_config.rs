@@ -18,7 +18,7 @@ use std::{
     time::Duration,
 };
 use tokio::{
-    sync::mpsc,
+    sync::{mpsc, watch},
     time::{Instant, timeout_at},
 };
 use tracing::warn;
@@ -45,8 +45,8 @@ pub(crate) async fn run(
 ) -> Result<(), CliError> {
     let grace_period =
         config.command.as_ref().map_or(Duration::ZERO, |command| command.kill_after.0);
-    let stop_limit = STOP_LIMIT.saturating_add(grace_period);
-    let mut requests = signals::control_requests(stop_limit)?;
+    let stop_limit = watch::Sender::new(STOP_LIMIT);
+    let mut requests = signals::control_requests(stop_limit.subscribe())?;
     let runtime = start_plugin_host(common, Limits::default())?;
     let ready = async {
         let prepared = reloader_app::prepare(&runtime, &config)
@@ -62,10 +62,16 @@ pub(crate) async fn run(
         () = stop_requested(&mut requests) => return Ok(()),
     };
     systemd::spawn_notifier(app.handle());
-    let server = Server::start(app.handle()).await.map_err(|error| match error {
-        ServeError::Settings(_) => CliError::usage(error),
-        ServeError::Listen { .. } => CliError::runtime(error),
-    })?;
+    let server = tokio::select! {
+        server = Server::start(app.handle()) => server.map_err(|error| match error {
+            ServeError::Settings(_) => CliError::usage(error),
+            ServeError::Listen { .. } => CliError::runtime(error),
+        })?,
+        // The file system of a socket or a certificate may not answer.
+        () = stop_requested(&mut requests) => return Ok(()),
+    };
+    // From here on, the command may run.
+    stop_limit.send_replace(STOP_LIMIT.saturating_add(grace_period));
     #[cfg(feature = "otel")]
     let _metrics = crate::otel::Metrics::start(&app.handle());
     let table_task = status_table.clone().map(|table| tokio::spawn(table.show(app.handle())));

@@ -1,6 +1,7 @@
 //! `host run` without `--config`: runs one source with the plugin and the settings of the command line.
 
 use crate::{
+    blocking_threads::POOL,
     cli_error::CliError,
     common_args::CommonArgs,
     grant_and_limit_args::{GrantArgs, LimitArgs, limits_help},
@@ -204,7 +205,7 @@ impl RunArgs {
                 let name = SourceName::new(name);
                 let print = move || print_with(|out| write_value(name, snapshot, format, out));
                 // A full pipe blocks only the thread of this closure, so signals are still handled.
-                tokio::task::spawn_blocking(print).await.map_err(CliError::runtime)?
+                POOL.spawn(print).await.map_err(CliError::runtime)?
             }
             Ok(Outcome::Absent | Outcome::Unchanged) => {
                 Err(CliError::Runtime(format!("source `{name}`: the plugin returned no value")))

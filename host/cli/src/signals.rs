@@ -4,13 +4,14 @@
 use crate::{
     cli_error::CliError,
     shutdown_deadline::{self, exit_after},
+    thread_limit::cannot_start,
 };
 use reloader_app::ControlRequest;
 use reloader_delivery::process;
-use std::{io, thread, time::Duration};
+use std::{io, sync::mpsc as blocking_mpsc, thread, time::Duration};
 use tokio::{
-    runtime::Builder,
-    signal::unix::{SignalKind, signal},
+    runtime::{Builder, Runtime},
+    signal::unix::{Signal, SignalKind, signal},
     sync::{mpsc, watch},
     task::JoinSet,
 };
@@ -33,8 +34,7 @@ impl Stop {
         handle_signals(kinds, move |()| {
             sender.send_replace(true);
             exit_after(STOP_LIMIT, STOP_TIMED_OUT);
-        })
-        .map_err(cannot_listen)?;
+        })?;
         Ok(Self(receiver))
     }
 
@@ -49,9 +49,10 @@ impl Stop {
 
 /// Installs the signal handlers of a host with a configuration file, and returns the requests that the signals cause:
 /// SIGHUP reloads the configuration, SIGINT and SIGTERM stop the host, and SIGQUIT, SIGUSR1, SIGUSR2 and SIGWINCH are
-/// forwarded to the command. The program exits at the latest `stop_limit` after the first stop request.
+/// forwarded to the command. The program exits at the latest `stop_limit` after the first stop request. The limit is read
+/// when the request arrives.
 pub(crate) fn control_requests(
-    stop_limit: Duration,
+    stop_limit: watch::Receiver<Duration>,
 ) -> Result<mpsc::Receiver<ControlRequest>, CliError> {
     let (sender, receiver) = mpsc::channel(MAX_QUEUED_REQUESTS);
     let handled = vec![
@@ -65,33 +66,32 @@ pub(crate) fn control_requests(
     ];
     handle_signals(handled, move |request| {
         if request == ControlRequest::Stop {
-            exit_after(stop_limit, STOP_TIMED_OUT);
+            exit_after(*stop_limit.borrow(), STOP_TIMED_OUT);
         }
         // If the queue is full, the request is lost. After a lost stop request, `exit_after` ends the program.
         let _ = sender.try_send(request);
-    })
-    .map_err(cannot_listen)?;
+    })?;
     Ok(receiver)
-}
-
-fn cannot_listen(error: io::Error) -> CliError {
-    CliError::Runtime(format!("cannot receive signals: {error}"))
 }
 
 /// Starts a thread that calls `handle` for each signal, with the value that `kinds` has for the kind of the signal.
 fn handle_signals<T: Copy + Send + 'static>(
     kinds: Vec<(SignalKind, T)>,
     handle: impl Fn(T) + Send + 'static,
-) -> io::Result<()> {
-    shutdown_deadline::start()?;
-    let runtime = Builder::new_current_thread().enable_io().build()?;
-    let guard = runtime.enter();
-    let mut listeners = Vec::new();
-    for (kind, value) in kinds {
-        listeners.push((signal(kind)?, value));
-    }
-    drop(guard);
-    thread::Builder::new().name("reloader-signals".into()).spawn(move || {
+) -> Result<(), CliError> {
+    shutdown_deadline::start()
+        .map_err(|error| cannot_start("the thread of the shutdown deadline", &error))?;
+    let (sender, installed) = blocking_mpsc::channel();
+    let run = move || {
+        // The runtime is built on this thread, since it must not be dropped by a thread of another runtime.
+        let (runtime, listeners) = match install_handlers(kinds) {
+            Ok(handlers) => handlers,
+            Err(error) => {
+                let _ = sender.send(Err(error));
+                return;
+            }
+        };
+        let _ = sender.send(Ok(()));
         runtime.block_on(async {
             let mut waiting = JoinSet::new();
             for (mut listener, value) in listeners {
@@ -104,6 +104,23 @@ fn handle_signals<T: Copy + Send + 'static>(
                 }
             }
         });
-    })?;
-    Ok(())
+    };
+    thread::Builder::new()
+        .name("reloader-signals".into())
+        .spawn(run)
+        .map_err(|error| cannot_start("the signal thread", &error))?;
+    let installed = installed.recv().unwrap_or_else(|error| Err(io::Error::other(error)));
+    installed.map_err(|error| CliError::Runtime(format!("cannot receive signals: {error}")))
+}
+
+/// Installs the handlers of these signals, and returns their receivers with the runtime that drives them.
+fn install_handlers<T>(kinds: Vec<(SignalKind, T)>) -> io::Result<(Runtime, Vec<(Signal, T)>)> {
+    let runtime = Builder::new_current_thread().enable_io().build()?;
+    let guard = runtime.enter();
+    let mut listeners = Vec::new();
+    for (kind, value) in kinds {
+        listeners.push((signal(kind)?, value));
+    }
+    drop(guard);
+    Ok((runtime, listeners))
 }

@@ -1,7 +1,11 @@
 //! Start of the plugin runtime for a command.
 
-use crate::{cli_error::CliError, common_args::CommonArgs, program_path::program_path};
+use crate::{
+    cli_error::CliError, common_args::CommonArgs, program_path::program_path,
+    thread_limit::cannot_start,
+};
 use reloader_plugin_runtime::{Cache, Compiler, Limits, PluginHost};
+use std::io;
 
 /// Starts the plugin runtime. `limits` are the default limits of each plugin.
 pub(crate) fn start_plugin_host(
@@ -15,10 +19,12 @@ pub(crate) fn start_plugin_host(
         Some(program) => Compiler::ChildProcess(program),
         None => Compiler::InProcess,
     };
-    let runtime =
-        PluginHost::builder().compiler(compiler).cache(cache).limits(limits).build().map_err(
-            |error| CliError::Runtime(format!("cannot start the WebAssembly runtime: {error:#}")),
-        )?;
+    let runtime = PluginHost::builder().compiler(compiler).cache(cache).limits(limits).build();
+    let part = "the WebAssembly runtime";
+    let runtime = runtime.map_err(|error| match error.downcast_ref::<io::Error>() {
+        Some(error) => cannot_start(part, error),
+        None => CliError::Runtime(format!("cannot start {part}: {error:#}")),
+    })?;
     // The plugin runtime is leaked, so that its threads live until the program exits: a connection uses the timers of
     // the thread that opened it.
     std::mem::forget(runtime.clone());

@@ -9,6 +9,7 @@ mod events;
 mod malformed_requests;
 mod many_sources;
 mod metrics;
+mod open_file_limit;
 mod openapi_conformance;
 mod otel;
 mod page;

@@ -9,7 +9,7 @@ use reloader_api_types::{
     CommandResult, Diff, History, Problem, RejectedValue, SourceDetail, Sources,
 };
 use reloader_net::host_client;
-use reloader_util::sanitize::sanitize;
+use reloader_util::{blocking_pool::BlockingPool, sanitize::sanitize};
 use rustls::ClientConfig;
 use serde::de::DeserializeOwned;
 use std::{
@@ -18,7 +18,7 @@ use std::{
     sync::Arc,
     time::Duration,
 };
-use tokio::{net::UnixStream, task::spawn_blocking, time::timeout};
+use tokio::{net::UnixStream, runtime::Handle, time::timeout};
 use url::Url;
 
 /// Client of a running host. Cheap to clone.
@@ -49,6 +49,9 @@ const DEFAULT_MAX_VALUE_BYTES: usize = 256 << 20;
 const MAX_STATUS_BYTES: usize = 64 << 20;
 /// Maximum number of sources on all pages of the list together.
 const MAX_SOURCES: usize = 1_000_000;
+
+/// Threads that access files: the socket of a host, and TLS files.
+static POOL: BlockingPool = BlockingPool::new("reloader-client", 8);
 
 /// Characters that are percent-encoded in a path segment and in a query parameter.
 const ENCODE_SET: &AsciiSet = &CONTROLS
@@ -313,8 +316,13 @@ impl Client {
         let read = async |response| Ok(Response::read(response, limit).await);
         let exchanged = match &self.0.target {
             Target::Unix(path) => {
-                let stream = UnixStream::connect(path).await.map_err(|error| {
-                    ClientError::SocketUnavailable { path: path.clone(), error }
+                let (runtime, socket) = (Handle::current(), path.clone());
+                // The file system of the socket may not answer.
+                let connected = POOL.spawn(move || runtime.block_on(UnixStream::connect(socket)));
+                let connected = connected.await.unwrap_or_else(|error| Err(error.into()));
+                let stream = connected.map_err(|error| ClientError::SocketUnavailable {
+                    path: path.clone(),
+                    error,
                 })?;
                 host_client::exchange(stream, "localhost", request, read).await
             }
@@ -333,7 +341,7 @@ impl Client {
             return Ok(None);
         }
         let settings = Arc::clone(&self.0);
-        let config = spawn_blocking(move || {
+        let config = POOL.spawn(move || {
             let identity = settings.identity.as_ref();
             let identity = identity.map(|(cert, key)| (cert.as_path(), key.as_path()));
             host_client::client_config(settings.ca.as_deref(), identity)

@@ -284,7 +284,7 @@ impl AsRef<[u8]> for ActiveBytes {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::connection_places::Places;
+    use crate::{connection_limits::PlaceLimits, connection_places::Places};
 
     fn response_body(place: &Place, length: usize) -> ResponseBody {
         let body = Body::from(vec![7; length]);
@@ -295,7 +295,7 @@ mod tests {
     /// A long body is written in chunks, and other tasks run between two of them.
     #[tokio::test]
     async fn long_body_yields_between_chunks() {
-        let place = Places::new(1).acquire().await;
+        let place = Places::new(PlaceLimits::MAX).acquire().await;
         let mut body = response_body(&place, 2 * CHUNK_BYTES + 1);
         let (mut chunks, mut yields) = (Vec::new(), 0);
         let mut context = Context::from_waker(std::task::Waker::noop());
@@ -315,7 +315,7 @@ mod tests {
     /// The last bytes may wait in the write buffer after the body is dropped. The connection stays active until then.
     #[tokio::test]
     async fn connection_is_active_until_last_bytes_are_dropped() {
-        let place = Places::new(1).acquire().await;
+        let place = Places::new(PlaceLimits::MAX).acquire().await;
         let mut body = response_body(&place, 1);
         let last = body.frame().await.expect("a frame").expect("the body is in memory");
         drop(body);

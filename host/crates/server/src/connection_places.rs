@@ -5,6 +5,7 @@
 //! first, and of these the one that has been idle for longest. If no connection is idle, the new connection gets a
 //! reserved place, on which only short requests are answered.
 
+use crate::connection_limits::PlaceLimits;
 use reloader_util::sync::Mutex;
 use std::{
     collections::BTreeMap,
@@ -17,12 +18,8 @@ use std::{
 };
 use tokio::{sync::Notify, time::timeout};
 
-/// Number of reserved places, in addition to the connection limit.
-pub(crate) const RESERVED_PLACES: usize = 16;
 /// Idle time after which a connection may be evicted. The host needs less time to read a request that has arrived.
 const MIN_IDLE_TIME: Duration = Duration::from_millis(100);
-/// Maximum number of evicted connections that are not closed yet.
-const MAX_CLOSING: usize = 64;
 
 /// Kind of the place of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,6 +41,7 @@ struct State {
     reserved: Group,
     /// Number of evicted connections that are not closed yet.
     closing: usize,
+    max_closing: usize,
     last_number: u64,
 }
 
@@ -90,12 +88,13 @@ struct Activity {
 }
 
 impl Places {
-    /// Creates `limit` regular places and [`RESERVED_PLACES`].
-    pub(crate) fn new(limit: usize) -> Arc<Self> {
+    /// Creates places within these limits.
+    pub(crate) fn new(limits: PlaceLimits) -> Arc<Self> {
         let group =
             |limit| Group { limit, open: 0, silent: BTreeMap::new(), kept_alive: BTreeMap::new() };
-        let (regular, reserved) = (group(limit), group(RESERVED_PLACES));
-        let state = State { regular, reserved, closing: 0, last_number: 0 };
+        let (regular, reserved) = (group(limits.regular), group(limits.reserved));
+        let state =
+            State { regular, reserved, closing: 0, max_closing: limits.closing, last_number: 0 };
         Arc::new(Self { state: Mutex::new(state), freed: Notify::new() })
     }
 
@@ -112,7 +111,7 @@ impl Places {
 
     fn try_acquire(self: &Arc<Self>, now: Instant) -> Option<Place> {
         let mut state = self.state.lock();
-        let may_evict = state.closing < MAX_CLOSING;
+        let may_evict = state.closing < state.max_closing;
         let mut kind = None;
         for candidate in [PlaceKind::Regular, PlaceKind::Reserved] {
             let group = state.group(candidate);
@@ -263,6 +262,9 @@ impl Drop for OccupiedPlace {
 mod tests {
     use super::*;
 
+    const RESERVED_PLACES: usize = PlaceLimits::MAX.reserved;
+    const MAX_CLOSING: usize = PlaceLimits::MAX.closing;
+
     fn is_evicted(place: &Place) -> bool {
         place.0.eviction.is_requested.load(Relaxed)
     }
@@ -272,7 +274,8 @@ mod tests {
 
     impl Test {
         fn new(limit: usize) -> Self {
-            Self(Places::new(limit), Instant::now())
+            let limits = PlaceLimits { regular: limit, ..PlaceLimits::MAX };
+            Self(Places::new(limits), Instant::now())
         }
 
         fn try_acquire(&mut self) -> Option<Place> {

@@ -2,12 +2,13 @@
 //!
 //! The tag is the revision and the first 16 hexadecimal digits of the SHA-256 digest: `"7-9f86d081884c7d65"`.
 
+use crate::blocking_threads::POOL;
 use jiff::Timestamp;
 use reloader_engine::types::Snapshot;
 use reloader_source::latest_value::SourceState;
 use reloader_util::{digest::Digest, sync::Mutex};
 use std::{collections::HashMap, sync::Arc};
-use tokio::{sync::OnceCell, task::spawn_blocking};
+use tokio::sync::OnceCell;
 
 /// Returns the tag of a value, in quotes.
 fn etag(revision: u64, content: &[u8]) -> String {
@@ -15,14 +16,15 @@ fn etag(revision: u64, content: &[u8]) -> String {
     format!("\"{revision}-{}\"", &digest[..16])
 }
 
-/// Returns the tag of a value. Large values are hashed on a blocking thread.
+/// Returns the tag of a value. Large values are hashed on another thread.
 pub(crate) async fn compute(revision: u64, value: &Snapshot) -> Arc<str> {
     if value.content.len() <= MAX_INLINE_HASH_BYTES {
         return etag(revision, &value.content).into();
     }
     let content = value.content.clone();
-    let tag = spawn_blocking(move || etag(revision, &content)).await;
-    tag.unwrap_or_else(|_| format!("\"{revision}\"")).into()
+    let tag = POOL.spawn(move || etag(revision, &content)).await;
+    // Without a thread, the value is hashed here: a slow response is better than none.
+    tag.unwrap_or_else(|_| etag(revision, &value.content)).into()
 }
 
 /// Maximum size of a value that is hashed on an async worker thread, in bytes.

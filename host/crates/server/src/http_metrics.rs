@@ -6,22 +6,16 @@ use std::sync::{
     atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
 };
 
-/// Counters of one listener, and its connection limit. Clones share the counters.
-#[derive(Debug, Clone)]
+/// Counters of one listener. Clones share the counters.
+#[derive(Debug, Clone, Default)]
 pub(crate) struct HttpMetrics {
     requests: Arc<[AtomicU64; STATUS_CLASSES.len()]>,
     open_connections: Arc<AtomicUsize>,
-    max_connections: u32,
 }
 
 const STATUS_CLASSES: [&str; 4] = ["2xx", "3xx", "4xx", "5xx"];
 
 impl HttpMetrics {
-    /// Creates the metrics of a listener that accepts up to `max_connections` concurrent connections.
-    pub(crate) fn new(max_connections: u32) -> Self {
-        Self { requests: Arc::default(), open_connections: Arc::default(), max_connections }
-    }
-
     /// Counts an answered request.
     pub(crate) fn count_request(&self, status: StatusCode) {
         let class = usize::from(status.as_u16() / 100).saturating_sub(2);
@@ -32,11 +26,6 @@ impl HttpMetrics {
     pub(crate) fn requests(&self) -> Vec<(&'static str, u64)> {
         let counts = self.requests.iter().map(|count| count.load(Relaxed));
         STATUS_CLASSES.into_iter().zip(counts).collect()
-    }
-
-    /// Returns the maximum number of concurrent connections.
-    pub(crate) fn max_connections(&self) -> u32 {
-        self.max_connections
     }
 
     /// Counts a connection as open until the guard is dropped.

@@ -13,7 +13,9 @@
 //! ```
 
 mod auth;
+mod blocking_threads;
 mod connection;
+mod connection_limits;
 mod connection_places;
 mod endpoints;
 mod etag;

@@ -2,7 +2,9 @@
 
 use crate::{
     auth::Peer,
+    blocking_threads::POOL,
     connection::{Accepted, Connection},
+    connection_limits::PlaceLimits,
     connection_places::Places,
     http_metrics::HttpMetrics,
     insecure_reload_veto::BoundSocket,
@@ -11,7 +13,7 @@ use crate::{
 };
 use axum::Router;
 use reloader_app::{Handle, ListenAddress};
-use reloader_util::{blocking_pool::BlockingPool, token_bucket::TokenBucket};
+use reloader_util::token_bucket::TokenBucket;
 use std::{
     fs,
     future::pending,
@@ -36,9 +38,6 @@ const LIMIT_WARNING_INTERVAL: Duration = Duration::from_secs(60);
 const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
 /// Interval at which the file of a Unix socket is checked.
 const SOCKET_FILE_CHECK_INTERVAL: Duration = Duration::from_secs(5);
-/// Thread that checks whether the files of Unix sockets exist. The check may hang on a file system that does not
-/// respond.
-static SOCKET_FILE_CHECKS: BlockingPool = BlockingPool::new("reloader-socket", 1);
 /// Time limit for responses that are in progress when the server stops.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(3);
 
@@ -102,11 +101,11 @@ impl Listener {
     pub(crate) async fn serve(
         mut self,
         router: Router,
+        limits: PlaceLimits,
         http_metrics: HttpMetrics,
         mut stop: watch::Receiver<bool>,
     ) {
-        let limit = http_metrics.max_connections();
-        let places = Places::new(limit as usize);
+        let places = Places::new(limits);
         let mut open = JoinSet::new();
         let mut warnings = TokenBucket::new(1, LIMIT_WARNING_INTERVAL, Instant::now());
         let path = match &self {
@@ -142,7 +141,7 @@ impl Listener {
             };
             if place.is_at_limit() && warnings.try_take(Instant::now()) {
                 warn!(
-                    limit,
+                    limit = limits.regular,
                     "connection limit reached; idle connections are closed, requests may be rejected (`listen.connections`)"
                 );
             }
@@ -153,11 +152,13 @@ impl Listener {
                 drop(open_connection);
             });
         }
-        if let Self::Unix(_, path, _) = &self {
-            let _ = fs::remove_file(path);
-        }
+        let removed = async {
+            if let Some(path) = &path {
+                private_socket::remove(path).await;
+            }
+        };
         let finished = async { while open.join_next().await.is_some() {} };
-        let _ = timeout(SHUTDOWN_TIMEOUT, finished).await;
+        let _ = tokio::join!(removed, timeout(SHUTDOWN_TIMEOUT, finished));
     }
 
     async fn accept(&self) -> io::Result<Accepted> {
@@ -184,7 +185,7 @@ async fn bind_after_removal(path: Option<&Path>) -> UnixListener {
     loop {
         sleep(SOCKET_FILE_CHECK_INTERVAL).await;
         let checked = path.to_owned();
-        let is_removed = SOCKET_FILE_CHECKS.spawn(move || {
+        let is_removed = POOL.spawn(move || {
             let file = fs::symlink_metadata(&checked);
             file.is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
         });

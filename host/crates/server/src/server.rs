@@ -1,17 +1,14 @@
 //! Server of a running configuration: start, sockets, graceful stop.
 
 use crate::{
-    etag::Tags, event_log::EventLog, event_log_updater::Updater, http_metrics::HttpMetrics,
-    insecure_reload_veto::BoundSocket, listener::Listener, metrics, render_pool::RenderPool,
-    response_budget::ResponseBudget, router::router, shared_responses::SharedResponses,
-    shared_state::SharedState, tls::Tls,
+    blocking_threads::POOL, connection_limits::ConnectionLimits, etag::Tags, event_log::EventLog,
+    event_log_updater::Updater, http_metrics::HttpMetrics, insecure_reload_veto::BoundSocket,
+    listener::Listener, metrics, render_pool::RenderPool, response_budget::ResponseBudget,
+    router::router, shared_responses::SharedResponses, shared_state::SharedState, tls::Tls,
 };
 use reloader_app::{Handle, ListenAddress, ListenTable, control_socket};
 use std::{io, path::Path, sync::Arc};
-use tokio::{
-    sync::watch,
-    task::{JoinHandle, spawn_blocking},
-};
+use tokio::{sync::watch, task::JoinHandle};
 use tracing::{info, warn};
 
 /// Running HTTP server. Dropping the server aborts all connections; [`Server::stop`] stops it gracefully.
@@ -41,9 +38,6 @@ pub enum ServeError {
     },
 }
 
-/// Upper bound of concurrent connections to the control socket.
-const MAX_CONTROL_CONNECTIONS: u32 = 64;
-
 impl Server {
     /// Starts to serve a running configuration, on the address in its `[listen]` table and on the control socket.
     ///
@@ -68,7 +62,8 @@ impl Server {
         let (events, update_requests) =
             EventLog::new(handle.clone(), Arc::clone(&tags), stopped.clone());
         let updater = Updater::new(Arc::clone(&events), update_requests, Arc::clone(&render_pool));
-        let http_metrics = HttpMetrics::new(connection_limit(config.listen.connections));
+        let limits = ConnectionLimits::of_process(config.listen.connections);
+        let http_metrics = HttpMetrics::default();
         metrics::record_start_time();
         let router = router(Arc::new(SharedState {
             handle,
@@ -85,6 +80,7 @@ impl Server {
             background.extend(listener.tls().map(|tls| tokio::spawn(Arc::clone(tls).follow())));
             serving.push(tokio::spawn(listener.serve(
                 router.clone(),
+                limits.api,
                 http_metrics,
                 stopped.clone(),
             )));
@@ -92,8 +88,13 @@ impl Server {
         if let Some(path) = control_socket(&config)
             && let Some(listener) = bind_control_socket(&path).await
         {
-            let http_metrics = HttpMetrics::new(MAX_CONTROL_CONNECTIONS);
-            serving.push(tokio::spawn(listener.serve(router, http_metrics, stopped)));
+            let http_metrics = HttpMetrics::default();
+            serving.push(tokio::spawn(listener.serve(
+                router,
+                limits.control,
+                http_metrics,
+                stopped,
+            )));
         }
         Ok(Self { address, stop, serving, background, _bound_socket: bound_socket })
     }
@@ -123,7 +124,7 @@ async fn bind(listen: &ListenTable, handle: &Handle) -> Result<Option<Listener>,
         None => None,
         Some(settings) => {
             let config = handle.config_changes();
-            let tls = spawn_blocking(move || Tls::new(settings, config)).await;
+            let tls = POOL.spawn(move || Tls::new(settings, config)).await;
             let tls = tls.map_err(|error| ServeError::Settings(error.to_string()))?;
             Some(Arc::new(tls.map_err(ServeError::Settings)?))
         }
@@ -138,21 +139,6 @@ async fn bind(listen: &ListenTable, handle: &Handle) -> Result<Option<Listener>,
         address @ ListenAddress::Unix(_) => info!(url = %address, "API listening"),
     }
     Ok(Some(listener))
-}
-
-/// Returns the connection limit: `configured`, but at most half of the open-file limit of the process. The other
-/// half is for the files and connections of sources, sinks and the state store.
-fn connection_limit(configured: u32) -> u32 {
-    use rustix::process::{Resource, getrlimit};
-    let open_files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-    let limit = u32::try_from(open_files / 2).unwrap_or(u32::MAX);
-    if configured > limit && configured != ListenTable::default().connections {
-        warn!(
-            limit,
-            configured, open_files, "connection limit reduced by the open-file limit (`ulimit -n`)"
-        );
-    }
-    configured.min(limit)
 }
 
 /// Binds the control socket; returns `None` if that fails. The host works without a control socket.

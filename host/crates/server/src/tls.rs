@@ -1,6 +1,7 @@
 //! TLS of the API: reload of changed certificate files, and revocation of client certificates on open
 //! connections.
 
+use crate::blocking_threads::POOL;
 use reloader_app::{Config, ListenTable, ListenTls};
 use reloader_net::{crypto_provider, file_reads::read_file, pem};
 use reloader_util::sync::Mutex;
@@ -15,7 +16,7 @@ use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
-use tokio::{sync::watch, task::spawn_blocking, time::sleep};
+use tokio::{sync::watch, time::sleep};
 use tracing::{error, info};
 
 /// Time between two reads of the certificate files. After an authority is removed from a file, the client
@@ -83,7 +84,7 @@ impl Tls {
             }
             let present = Arc::clone(&self.state.borrow());
             let settings = config.borrow_and_update().listen.tls.clone();
-            let loaded = spawn_blocking(move || present.reload(settings)).await;
+            let loaded = POOL.spawn(move || present.reload(settings)).await;
             let (state, now) = loaded.unwrap_or_else(|error| (None, Some(error.to_string())));
             if let Some(state) = state {
                 info!("TLS files of the API reloaded");

@@ -4,6 +4,8 @@
 //! sends it when the *thread* that started the child ends, and threads of async runtimes end before the process
 //! does. Children are therefore started on threads that end with the process only.
 
+#[cfg(target_os = "linux")]
+use crate::open_file_limit;
 use crate::{panics, sync::Mutex};
 use std::{
     io,
@@ -121,6 +123,7 @@ fn request_death_signal(command: &mut Command, death_signal: i32) {
         if result != 0 {
             return Err(io::Error::last_os_error());
         }
+        open_file_limit::restore_in_child();
         // The kernel sends no signal if the parent died before the request. The start then fails.
         let is_orphan = u32::try_from(current_parent) != Ok(parent);
         if is_orphan { Err(io::ErrorKind::BrokenPipe.into()) } else { Ok(()) }

@@ -32,6 +32,8 @@ pub mod child_process;
 #[cfg(feature = "digest")]
 pub mod digest;
 pub mod log_limit;
+#[cfg(all(feature = "threads", unix))]
+pub mod open_file_limit;
 pub mod panics;
 pub mod program_name;
 pub mod sanitize;
