@@ -1,6 +1,7 @@
 //! Private Unix sockets: sockets that only the user of the host can open.
 
 use crate::blocking_threads::POOL;
+use reloader_fs_watch::access_within;
 use std::{
     fs, io,
     os::unix::fs::PermissionsExt,
@@ -35,13 +36,9 @@ async fn bind_within(
     path: &Path,
     bind: impl FnOnce() -> io::Result<UnixListener> + Send + 'static,
 ) -> io::Result<UnixListener> {
-    let path = path.to_owned();
-    let binding = POOL.spawn(move || bind().map(|bound| (bound, UnservedSocket(Some(path)))));
-    let Ok(bound) = timeout(limit, binding).await else {
-        let message = format!("the file system has not answered for {limit:?}");
-        return Err(io::Error::new(io::ErrorKind::TimedOut, message));
-    };
-    let (listener, mut file) = bound??;
+    let bound_path = path.to_owned();
+    let bind = move || bind().map(|bound| (bound, UnservedSocket(Some(bound_path))));
+    let (listener, mut file) = access_within(path, limit, bind).await??;
     file.0 = None;
     Ok(listener)
 }
