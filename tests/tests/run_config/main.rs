@@ -17,6 +17,7 @@ mod hung_plugin_file;
 mod hung_secret_file;
 mod hung_sinks;
 mod hung_start;
+mod hung_state_directory;
 mod persistent_state;
 mod process_limits;
 mod sd_notify;

@@ -6,7 +6,7 @@ use crate::{
     config::{Config, ConfigError, GroupConfig, SourceConfig},
     config_diff,
     config_threads::CONFIG_POOL,
-    managed_source::ManagedSource,
+    managed_source::{ManagedSource, RETRY_INTERVAL},
     phase::ReloadingGuard,
     prepare::{Plugins, Prepared, prepare_where},
     reconciler::{Reconciler, SourceStartError},
@@ -84,19 +84,24 @@ impl Reconciler {
         match self.set_sources(prepared).await {
             Ok(()) => self.log_reloaded(),
             Err(SourceStartError { name, error }) => {
-                error!(source = %name, %error, "configuration reloaded, but a source could not be started");
+                error!(
+                    source = %name,
+                    %error,
+                    retry_in = ?RETRY_INTERVAL,
+                    "configuration reloaded, but a source could not be started"
+                );
             }
         }
     }
 
     /// Returns whether the running sources and groups may differ from the configuration in effect, because a reload
-    /// was cancelled after its configuration took effect, or has not finished.
+    /// was cancelled after its configuration took effect, or has not finished, or could not start a source.
     pub(crate) fn is_reconciliation_pending(&self) -> bool {
         self.is_reconciliation_pending.load(Ordering::Relaxed)
     }
 
-    /// Completes a reload that was cancelled after its configuration took effect: reconciles the sources and groups
-    /// with this configuration.
+    /// Completes a reload that was cancelled after its configuration took effect, or that could not start a source:
+    /// reconciles the sources and groups with this configuration.
     async fn finish_cancelled_reload(self: &Arc<Self>) {
         if !self.is_reconciliation_pending() {
             return;
@@ -110,8 +115,9 @@ impl Reconciler {
         }
         // `update_matching` retries only running sources. The flag makes the periodic retry also start the sources that
         // do not run.
-        let is_pending = unprepared.iter().any(|name| self.source(name).is_none());
-        self.is_reconciliation_pending.store(is_pending, Ordering::Relaxed);
+        if unprepared.iter().any(|name| self.source(name).is_none()) {
+            self.is_reconciliation_pending.store(true, Ordering::Relaxed);
+        }
     }
 
     /// Returns the indices of the sources that do not run, or run with other settings or plugins than in `config`.
@@ -193,6 +199,7 @@ impl Reconciler {
         let (prepared, _) = self.prepare_again(wanted).await;
         if let Err(SourceStartError { name, error }) = self.apply(prepared).await {
             error!(source = %name, %error, "source start failed");
+            self.is_reconciliation_pending.store(true, Ordering::Relaxed);
         }
         self.set_groups(&config.groups).await;
     }

@@ -57,7 +57,7 @@ impl ManagedSource {
         let counters = Arc::<Counters>::default();
         let parts = prepared.parts(&counters).await?;
         let provider = Arc::clone(&parts.provider);
-        let restored = persistence.restore_source(&name).await;
+        let restored = persistence.restore_source(&name).await?;
         let resumed = restored.resumed.as_ref();
         let resumed = resumed.map_or_else(Revision::default, |resumed| resumed.revision);
         let source = Arc::new(Source::start_with(name, parts, restored));

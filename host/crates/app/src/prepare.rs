@@ -4,6 +4,7 @@
 use crate::{
     config::{Config, ConfigError, GroupConfig, InvalidSetting, SourceConfig},
     config_threads::{CONFIG_POOL, FILE_ACCESS_TIMEOUT},
+    state_persistence::StateReadError,
 };
 use reloader_delivery::{
     SinkSettings,
@@ -74,6 +75,9 @@ pub(crate) enum PartsError {
     /// A file with a secret cannot be read.
     #[error(transparent)]
     Secret(#[from] SecretTimeout),
+    /// The stored state of the source cannot be read.
+    #[error(transparent)]
+    State(#[from] StateReadError),
 }
 
 /// A file with a secret cannot be read, because its file system does not answer.

@@ -62,8 +62,8 @@ pub(crate) struct Reconciler {
     /// Counter that changes when sources are added or removed.
     pub(crate) source_set: watch::Sender<u64>,
     pub(crate) phase: watch::Sender<Phase>,
-    /// Set while the running sources and groups may differ from the configuration in effect: during a reload, and
-    /// after a cancelled one.
+    /// Set while the running sources and groups may differ from the configuration in effect: during a reload, after a
+    /// cancelled one, and after one that could not start a source.
     pub(crate) is_reconciliation_pending: AtomicBool,
     /// Sources that were added, removed or restarted, and for which the groups are not reconciled yet. A cancelled
     /// reload leaves them for the next one.
@@ -201,7 +201,8 @@ impl Reconciler {
         stopping.join_all().await;
         let applied = self.apply(prepared).await;
         self.set_groups(&config.groups).await;
-        self.is_reconciliation_pending.store(false, Ordering::Relaxed);
+        // A source that could not be started has no status: it is retried with the reconciliation.
+        self.is_reconciliation_pending.store(applied.is_err(), Ordering::Relaxed);
         applied
     }
 

@@ -4,18 +4,21 @@
 use crate::{
     changes_per_minute::ChangesPerMinute, config::StateTable, config_threads::FILE_ACCESS_TIMEOUT,
 };
+use anyhow::anyhow;
 use async_trait::async_trait;
 use bytes::Bytes;
 use jiff::Timestamp;
 use reloader_delivery::{DeliveryRecordStore, NoDeliveryRecords};
 use reloader_engine::types::{Revision, Snapshot, SourceName};
-use reloader_fs_watch::access_within;
+use reloader_fs_watch::{FileAccessError, access_within};
 use reloader_source::{
     persistence::{Persistence, Publication, Resumed},
     running_source::RestoredState,
 };
-use reloader_state::{Digest, Record, RejectedValue, Retention, Saved, State};
-use reloader_util::sync::Mutex;
+use reloader_state::{
+    Digest, LockedDirectory, ReadError, Record, RejectedValue, Retention, Saved, State,
+};
+use reloader_util::{blocking_pool::BlockingPool, sync::Mutex};
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
@@ -23,12 +26,34 @@ use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
-use tokio::task::spawn_blocking;
+use tokio::time::timeout;
 use tracing::{error, warn};
+
+/// Threads that open and close the state store.
+static POOL: BlockingPool = BlockingPool::new("reloader-store", 2).with_stack_bytes(2 << 20);
+
+/// Time to check the database at the start, which depends on its size.
+const DATABASE_CHECK_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// Digest that is recorded when a delivery begins. It marks the content of the sink as unknown, in case
 /// the host crashes during the delivery.
 const UNKNOWN_DIGEST: [u8; 32] = [0; 32];
+
+/// Reason why the state store cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum StateReadError {
+    /// The file system does not answer.
+    #[error("state directory {}: {error}", directory.display())]
+    Access {
+        /// State directory.
+        directory: Arc<Path>,
+        /// Reason.
+        error: FileAccessError,
+    },
+    /// The store cannot be read, or a record is damaged.
+    #[error(transparent)]
+    Store(#[from] ReadError),
+}
 
 /// Access to the state store. Stores nothing if the state is disabled. Cheap to clone.
 #[derive(Clone)]
@@ -65,10 +90,34 @@ impl StatePersistence {
             ..Retention::default()
         };
         let directory: Arc<Path> = directory.into();
-        let opening = Arc::clone(&directory);
-        let opened = spawn_blocking(move || State::open(&opening, retention)).await??;
-        let state = Some(opened.state);
+        let locking = Arc::clone(&directory);
+        let locked = POOL.spawn(move || LockedDirectory::lock(&locking));
+        let locked = timeout(FILE_ACCESS_TIMEOUT, locked).await;
+        let locked = locked.map_err(|_| no_answer(&directory, FILE_ACCESS_TIMEOUT))???;
+        let mut opening = POOL.spawn(move || locked.open(retention));
+        let opened = match timeout(FILE_ACCESS_TIMEOUT, &mut opening).await {
+            Ok(opened) => opened,
+            Err(_) => {
+                warn!(directory = %directory.display(), "state database not open yet, waiting");
+                let opened = timeout(DATABASE_CHECK_TIMEOUT, opening).await;
+                opened.map_err(|_| no_answer(&directory, DATABASE_CHECK_TIMEOUT))?
+            }
+        };
+        let state = Some(opened??.state);
         Ok(Self { state, directory, pins: Arc::default(), secret: Arc::default() })
+    }
+
+    /// Runs a read of the state store on another thread, within [`FILE_ACCESS_TIMEOUT`].
+    pub(crate) async fn read<T: Send + 'static>(
+        &self,
+        state: &State,
+        read: impl FnOnce(&State) -> Result<T, ReadError> + Send + 'static,
+    ) -> Result<T, StateReadError> {
+        let state = state.clone();
+        let result =
+            access_within(&self.directory, FILE_ACCESS_TIMEOUT, move || read(&state)).await;
+        let directory = Arc::clone(&self.directory);
+        Ok(result.map_err(|error| StateReadError::Access { directory, error })??)
     }
 
     /// Sets the sources and groups of the configuration, each with `true` if its values are stored.
@@ -81,21 +130,26 @@ impl StatePersistence {
         }
     }
 
-    /// Returns the restored state of a source, together with the persistence that records its values. If the state
-    /// cannot be read, or the file system does not answer, the source starts without its state.
-    pub(crate) async fn restore_source(&self, source: &SourceName) -> RestoredState {
-        let Some(state) = &self.state else { return RestoredState::default() };
-        let (reader, name) = (state.clone(), source.clone());
-        let read = move || reader.restore(&name);
-        let restored = access_within(&self.directory, FILE_ACCESS_TIMEOUT, read).await;
-        let restored = match restored {
-            Ok(restored) => restored.map_err(anyhow::Error::from),
-            Err(error) => Err(error.into()),
+    /// Returns the restored state of a source, together with the persistence that records its values. The source starts
+    /// without its state if its record is damaged.
+    ///
+    /// # Errors
+    ///
+    /// The store cannot be read now. Without its last revision, the source would use revisions again.
+    pub(crate) async fn restore_source(
+        &self,
+        source: &SourceName,
+    ) -> Result<RestoredState, StateReadError> {
+        let Some(state) = &self.state else { return Ok(RestoredState::default()) };
+        let name = source.clone();
+        let resumed = match self.read(state, move |state| state.restore(&name)).await {
+            Ok(resumed) => resumed,
+            Err(StateReadError::Store(error @ ReadError::Damaged(_))) => {
+                error!(%source, %error, "state restore failed, revisions restart at 1");
+                None
+            }
+            Err(error) => return Err(error),
         };
-        let resumed = restored.unwrap_or_else(|error| {
-            error!(%source, %error, "state restore failed, revisions restart at 1");
-            None
-        });
         if let Some(to) = resumed.as_ref().and_then(|resumed| resumed.pinned) {
             self.pins.pinned.lock().insert(source.clone(), to);
         }
@@ -112,7 +166,7 @@ impl StatePersistence {
             source: source.clone(),
             secret: Arc::clone(&self.secret),
         };
-        RestoredState { resumed, persistence: Some(Arc::new(keep)) }
+        Ok(RestoredState { resumed, persistence: Some(Arc::new(keep)) })
     }
 
     /// Returns the delivery record of the sink `key` of the source or group `owner`.
@@ -120,6 +174,7 @@ impl StatePersistence {
         match &self.state {
             None => Box::new(NoDeliveryRecords),
             Some(state) => Box::new(DeliveryRecord {
+                persistence: self.clone(),
                 state: state.clone(),
                 owner: SourceName::new(owner),
                 sink: key.into(),
@@ -135,9 +190,10 @@ impl StatePersistence {
     /// Adds the stored changes of the hour before the start to `changes`, in the background.
     pub(crate) fn load_changes(&self, source: &SourceName, changes: Arc<ChangesPerMinute>) {
         let Some(state) = self.state.clone() else { return };
-        let (source, start) = (source.clone(), Timestamp::now());
-        spawn_blocking(move || {
-            for entry in state.history(&source).unwrap_or_default() {
+        let (this, source, start) = (self.clone(), source.clone(), Timestamp::now());
+        tokio::spawn(async move {
+            let history = this.read(&state, move |state| state.history(&source)).await;
+            for entry in history.unwrap_or_default() {
                 let age = start.duration_since(entry.at);
                 if let Ok(age) = Duration::try_from(age) {
                     changes.add_past(age, Instant::now());
@@ -187,10 +243,21 @@ impl StatePersistence {
     /// Closes the state store after its pending writes, or after `timeout`.
     pub(crate) async fn close(&self, timeout: Duration) {
         let Some(state) = self.state.clone() else { return };
-        if let Ok(Err(error)) = spawn_blocking(move || state.close(timeout)).await {
-            warn!(%error, "state store closed with unwritten changes");
+        match POOL.spawn(move || state.close(timeout)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => warn!(%error, "state store closed with unwritten changes"),
+            Err(error) => warn!(%error, "state store not closed"),
         }
     }
+}
+
+/// Returns the error of a start whose state directory does not answer.
+fn no_answer(directory: &Path, limit: Duration) -> anyhow::Error {
+    anyhow!(
+        "state directory {}: {}; hint: check its file system, or set a different `path` in `[state]`",
+        directory.display(),
+        FileAccessError::NoAnswer(limit)
+    )
 }
 
 /// Records the published and rejected values of one source.
@@ -245,6 +312,7 @@ impl Persistence for SourcePersistence {
 
 /// Delivery record of one sink: the digest of its last delivery.
 struct DeliveryRecord {
+    persistence: StatePersistence,
     state: State,
     owner: SourceName,
     sink: String,
@@ -253,10 +321,9 @@ struct DeliveryRecord {
 #[async_trait]
 impl DeliveryRecordStore for DeliveryRecord {
     async fn last(&self) -> Option<Digest> {
-        let (state, owner) = (self.state.clone(), self.owner.clone());
-        let sink = self.sink.clone();
-        let digest =
-            spawn_blocking(move || state.last_delivery(&owner, &sink)).await.ok()?.ok()??;
+        let (owner, sink) = (self.owner.clone(), self.sink.clone());
+        let read = move |state: &State| state.last_delivery(&owner, &sink);
+        let digest = self.persistence.read(&self.state, read).await.ok()??;
         (digest != Digest::from(UNKNOWN_DIGEST)).then_some(digest)
     }
 
@@ -267,5 +334,67 @@ impl DeliveryRecordStore for DeliveryRecord {
 
     async fn record(&self, digest: Digest) {
         self.state.record_delivery(&self.owner, &self.sink, Revision::default(), digest);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc;
+
+    async fn open(directory: &Path) -> StatePersistence {
+        let opened = StatePersistence::open(directory, &StateTable::default()).await;
+        opened.expect("the state store is opened")
+    }
+
+    /// Without its stored revision, the source would use revisions again.
+    #[tokio::test]
+    async fn source_is_not_restored_while_reads_hang() {
+        let directory = tempfile::tempdir().unwrap();
+        let persistence = open(directory.path()).await;
+        let state = persistence.state.clone().unwrap();
+        let source = SourceName::new("a");
+        let (sender, stored) = mpsc::channel();
+        let record = Record::new(7.into(), Some(Snapshot::new("value")));
+        state.record(&source, record, move |saved| sender.send(saved).unwrap());
+        assert_eq!(stored.recv(), Ok(Saved::Durable));
+
+        let (has_started, started) = mpsc::channel();
+        let (release, released) = mpsc::channel::<()>();
+        let hung = persistence.read(&state, move |_| {
+            has_started.send(()).unwrap();
+            let _ = released.recv();
+            Ok(())
+        });
+        let mut hung = std::pin::pin!(hung);
+        tokio::select! {
+            biased;
+            _ = &mut hung => unreachable!("the read hangs"),
+            () = std::future::ready(()) => {}
+        }
+        started.recv().unwrap();
+        // The time passes at once.
+        tokio::time::pause();
+        let expected = format!(
+            "state directory {}: the file system has not answered",
+            directory.path().display()
+        );
+        let error = hung.await.unwrap_err();
+        assert!(error.to_string().starts_with(&expected), "{error}");
+        let error = persistence.restore_source(&source).await.expect_err("reads hang");
+        assert!(error.to_string().starts_with(&expected), "{error}");
+        tokio::time::resume();
+        drop(release);
+        let restored = timeout(Duration::from_secs(20), async {
+            loop {
+                if let Ok(restored) = persistence.restore_source(&source).await {
+                    break restored;
+                }
+                tokio::task::yield_now().await;
+            }
+        });
+        let restored = restored.await.expect("the read has returned");
+        assert_eq!(restored.resumed.unwrap().revision.get(), 7);
+        persistence.close(Duration::from_secs(20)).await;
     }
 }

@@ -5,7 +5,6 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use reloader_api_types::{HistoryEntry, RejectedValue};
 use reloader_engine::types::{Revision, Snapshot, SourceName};
 use reloader_state::{ReadError, RevisionEntry, State};
-use tokio::task::spawn_blocking;
 
 impl StatePersistence {
     /// Returns the stored revisions of a source, newest first.
@@ -100,16 +99,15 @@ impl StatePersistence {
         })
     }
 
-    /// Runs a query of the state store on a thread where blocking is allowed.
+    /// Runs a query of the state store on another thread, with a deadline.
     async fn query<T: Send + 'static>(
         &self,
         query: impl FnOnce(&State) -> Result<T, ReadError> + Send + 'static,
     ) -> Result<T, OperationError> {
-        let state = self.state.clone();
         let disabled = "no state is stored: `[state]` has `enabled = false`";
+        let state = self.state.as_ref();
         let state = state.ok_or_else(|| OperationError::Conflict(disabled.into()))?;
-        let result = spawn_blocking(move || query(&state)).await;
-        let result = result.map_err(|error| OperationError::Failed(error.to_string()))?;
+        let result = self.read(state, query).await;
         result.map_err(|error| OperationError::Failed(error.to_string()))
     }
 }

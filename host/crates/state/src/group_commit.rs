@@ -47,6 +47,12 @@ impl WriteBatch {
         self.sources.values_mut().flat_map(SourceWrites::take_completions).collect()
     }
 
+    /// Returns whether the completion of a record has been taken.
+    pub(crate) fn has_completed_records(&self) -> bool {
+        let mut records = self.sources.values().flat_map(|writes| &writes.records);
+        records.any(|(_, completion)| completion.is_none())
+    }
+
     /// Describes the writes for the operator: the first sources and their revisions.
     pub(crate) fn describe(&self) -> String {
         if self.sources.is_empty() {

@@ -35,6 +35,10 @@
 //! together with the unwritten changes. The revisions of the published values are recorded in a preallocated file,
 //! which is overwritten in place, so that no revision is used twice after a crash.
 //!
+//! A file system that does not answer for 10 seconds counts as a failure, too. Until it answers, the callbacks receive
+//! [`Saved::NotDurable`] at once, and the queue keeps the newest changes of each source. The published revisions cannot
+//! be recorded then, so that they are used again if the host is killed before the file system answers.
+//!
 //! If the state directory, the lock file or the database is removed while the store is open, the writer thread creates
 //! it again. The content of a removed database is copied from the open file.
 //!
@@ -75,5 +79,5 @@ pub use reloader_util::digest::{Digest, ParseDigestError};
 pub use restore::{RestoredSource, SourceSummary};
 pub use retention_settings::Retention;
 pub use state_dir::MovedAside;
-pub use store::{Opened, State};
+pub use store::{LockedDirectory, Opened, State};
 pub use write_request::{Record, RejectedValue, Saved};

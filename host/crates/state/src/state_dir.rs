@@ -95,6 +95,11 @@ impl StateDir {
         Ok(Self { path: path.to_owned(), lock })
     }
 
+    /// Returns the path of the directory.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Returns whether the lock file and the database file are still in the directory. `database` is the
     /// open database file, if it could be created.
     pub(crate) fn is_in_place(&self, database: Option<&File>) -> bool {

@@ -42,6 +42,43 @@ struct Handle {
     path: PathBuf,
 }
 
+/// State directory that this process has locked, and whose database is not open yet.
+#[derive(Debug)]
+pub struct LockedDirectory(StateDir);
+
+impl LockedDirectory {
+    /// Locks the state directory, or creates it. On a file system that answers, this takes at most the two seconds in
+    /// which another host may release the lock.
+    ///
+    /// # Errors
+    ///
+    /// See [`State::open`].
+    pub fn lock(path: &Path) -> Result<Self, OpenError> {
+        StateDir::open(path).map(Self)
+    }
+
+    /// Opens the store, or creates it. Reads and checks the whole database: the time depends on its size.
+    ///
+    /// # Errors
+    ///
+    /// See [`State::open`].
+    pub fn open(self, retention: Retention) -> Result<Opened, OpenError> {
+        let Self(directory) = self;
+        let path = directory.path().to_owned();
+        let queue = Arc::new(WriteQueue::default());
+        let (writer, moved_aside) = Writer::open(Arc::clone(&queue), directory, retention)?;
+        let database = writer.database();
+        writer.start().map_err(|error| {
+            let operation = "start the writer thread for";
+            OpenError::Io { path: path.clone(), operation, error }
+        })?;
+        Ok(Opened {
+            state: State { handle: Arc::new(Handle { queue, database, path }) },
+            moved_aside,
+        })
+    }
+}
+
 /// Result of [`State::open`].
 #[derive(Debug)]
 pub struct Opened {
@@ -60,19 +97,7 @@ impl State {
     /// system call fails. An unusable database is not an error: it is moved aside. A full disk is not an error
     /// either: writes are retried, and [`health`](Self::health) has the reason.
     pub fn open(directory: &Path, retention: Retention) -> Result<Opened, OpenError> {
-        let path = directory.to_owned();
-        let directory = StateDir::open(&path)?;
-        let queue = Arc::new(WriteQueue::default());
-        let (writer, moved_aside) = Writer::open(Arc::clone(&queue), directory, retention)?;
-        let database = writer.database();
-        writer.start().map_err(|error| {
-            let operation = "start the writer thread for";
-            OpenError::Io { path: path.clone(), operation, error }
-        })?;
-        Ok(Opened {
-            state: Self { handle: Arc::new(Handle { queue, database, path }) },
-            moved_aside,
-        })
+        LockedDirectory::lock(directory)?.open(retention)
     }
 
     /// Queues a revision of a source. Calls `completion` when the record is written, cannot be written, or
@@ -128,8 +153,12 @@ impl State {
     ///
     /// # Errors
     ///
-    /// Returns an error if the state cannot be read.
+    /// Returns an error if the state cannot be read, or if revisions were published while the file system did not
+    /// answer and are not written yet.
     pub fn restore(&self, source: &SourceName) -> Result<Option<RestoredSource>, ReadError> {
+        if let Some(reason) = self.handle.queue.unwritten_publications() {
+            return Err(ReadError::Unavailable(reason));
+        }
         self.read(|transaction| restore::restore(transaction, source))
     }
 

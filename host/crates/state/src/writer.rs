@@ -8,20 +8,22 @@ use crate::{
     database::{Compaction, Database, SharedDatabase},
     error::{OpenError, StoreError},
     group_commit::{RoundRobin, WriteBatch},
+    health::WriteFailure,
     queued_source_writes::SourceWrites,
     restore,
     retention_settings::Retention,
     state_dir::{MovedAside, StateDir},
     unstored_revisions::UnstoredRevisions,
     write_queue::{Next, WriteQueue},
-    write_request::{Completion, Saved},
+    write_request::Saved,
 };
 use jiff::Timestamp;
 use reloader_engine::types::{Revision, SourceName};
-use reloader_util::{backoff, panics, sanitize::sanitize, sync::RwLock};
+use reloader_util::{backoff, sanitize::sanitize, sync::RwLock};
 use std::{
     fs::File,
-    io,
+    io, mem,
+    path::Path,
     sync::Arc,
     thread,
     time::{Duration, Instant},
@@ -35,6 +37,8 @@ const MAX_RETRY_INTERVAL: Duration = Duration::from_secs(30);
 const FILE_CHECK_INTERVAL: Duration = Duration::from_secs(5);
 /// Maximum size of the unwritten changes that readers can see, in bytes.
 const MAX_VIEW_BYTES: u64 = 64 << 20;
+/// Stack size of the watchdog thread, which only calls completions.
+const WATCHDOG_STACK_BYTES: usize = 512 << 10;
 /// Reason for the failure of a write to files that were removed.
 const REMOVED: &str = "state directory, lock file or database removed while the host was running";
 
@@ -109,10 +113,25 @@ impl Writer {
         Arc::clone(&self.database)
     }
 
-    /// Starts the writer thread.
+    /// Starts the writer thread and its watchdog.
     pub(crate) fn start(self) -> io::Result<()> {
-        thread::Builder::new().name("reloader-state".into()).spawn(move || self.run())?;
-        Ok(())
+        let (queue, path) = (Arc::clone(&self.queue), self.directory.database());
+        let watch = move || {
+            queue.watch(|reason| {
+                log_failure(&path, reason, None);
+                tracing::error!(
+                    error = reason,
+                    "unstored revision numbers not recorded, a crash would reuse them"
+                );
+            });
+        };
+        let watchdog = thread::Builder::new().name("reloader-hang".into());
+        watchdog.stack_size(WATCHDOG_STACK_BYTES).spawn(watch)?;
+        let queue = Arc::clone(&self.queue);
+        let writer = thread::Builder::new().name("reloader-state".into());
+        let started = writer.spawn(move || self.run());
+        // Without a writer thread, the watchdog ends.
+        started.map(drop).inspect_err(|_| queue.report_end(Ok(())))
     }
 
     fn run(mut self) {
@@ -122,10 +141,9 @@ impl Writer {
             let retry_at = self.failure.as_ref().map(|failure| failure.retry_at);
             let wake_at = retry_at.unwrap_or_else(|| Instant::now() + FILE_CHECK_INTERVAL);
             match self.queue.next(&mut position, wake_at) {
-                Next::Write(mut batch) => {
-                    let completions = batch.take_completions();
+                Next::Write(batch) => {
                     let saved = self.save(batch);
-                    completions.into_iter().for_each(|completion| complete(completion, &saved));
+                    self.queue.complete_batch(&saved);
                 }
                 Next::Wake if retry_at.is_some() => {
                     self.attempt(WriteBatch::default());
@@ -137,9 +155,12 @@ impl Writer {
                 }
                 Next::End => break,
             }
+            if let Some(ended) = self.queue.finish_task(self.failure.is_some()) {
+                log_recovery(&ended);
+            }
         }
         let result = self.last_retry();
-        *self.database.write() = None;
+        self.replace_database(None);
         // Unlock first: the caller of `close` may open the directory again.
         drop(self.directory);
         self.queue.report_end(result);
@@ -218,7 +239,7 @@ impl Writer {
             .map_err(|error| sanitize(&error.to_string()))?;
         self.file = database.file().and_then(|file| file.try_clone().ok());
         self.apply(&database, &self.unwritten, selection)?;
-        *self.database.write() = Some(database);
+        self.replace_database(Some(database));
         Ok(())
     }
 
@@ -228,7 +249,7 @@ impl Writer {
             return Ok(());
         }
         let restored = self.directory.restore(self.file.as_ref()).and_then(|()| {
-            let revisions = std::mem::take(&mut self.unstored_revisions);
+            let revisions = mem::take(&mut self.unstored_revisions);
             self.unstored_revisions = UnstoredRevisions::open(&self.directory)?;
             self.unstored_revisions.keep(revisions);
             Ok(())
@@ -316,7 +337,14 @@ impl Writer {
         if let Err(error) = &view {
             tracing::debug!(%error, "opening the read-only view of the state database failed");
         }
-        *self.database.write() = view.ok();
+        self.replace_database(view.ok());
+    }
+
+    /// Replaces the database of the readers. Readers do not wait for the closing of the previous one, which accesses
+    /// its file.
+    fn replace_database(&self, new: Option<Database>) {
+        let old = mem::replace(&mut *self.database.write(), new);
+        drop(old);
     }
 
     /// Records the revisions that are about to be published without being stored, so that they are not used
@@ -384,8 +412,7 @@ impl Writer {
     fn report_success(&mut self) {
         self.failure = None;
         if let Some(ended) = self.queue.report_success() {
-            let outage_seconds = Timestamp::now().duration_since(ended.since).as_secs();
-            tracing::info!(outage_seconds, "state store writable again");
+            log_recovery(&ended);
         }
     }
 
@@ -393,13 +420,7 @@ impl Writer {
         let before = self.failure.as_ref().map_or(0, |failure| failure.count);
         let retry_in = backoff::exponential(MIN_RETRY_INTERVAL, MAX_RETRY_INTERVAL, before);
         if self.queue.report_failure(Arc::clone(&reason), Timestamp::now()) {
-            let path = self.directory.database();
-            tracing::warn!(
-                path = %path.display(),
-                error = %reason,
-                ?retry_in,
-                "state write failed, published values are not durable"
-            );
+            log_failure(&self.directory.database(), &reason, Some(retry_in));
         } else {
             tracing::debug!(error = %reason, ?retry_in, "state write retry failed");
         }
@@ -408,9 +429,18 @@ impl Writer {
     }
 }
 
-/// Calls a completion. A panic in the completion does not affect other completions.
-fn complete(completion: Completion, saved: &Saved) {
-    if panics::catch(|| completion(saved.clone())).is_err() {
-        tracing::error!("callback of a state write panicked");
-    }
+/// Logs the first failure. `retry_in` is `None` while the file system does not answer: the write continues.
+fn log_failure(path: &Path, reason: &str, retry_in: Option<Duration>) {
+    let retry_in = retry_in.map(tracing::field::debug);
+    tracing::warn!(
+        path = %path.display(),
+        error = %reason,
+        retry_in,
+        "state write failed, published values are not durable"
+    );
+}
+
+fn log_recovery(ended: &WriteFailure) {
+    let outage_seconds = Timestamp::now().duration_since(ended.since).as_secs();
+    tracing::info!(outage_seconds, "state store writable again");
 }
