@@ -129,7 +129,7 @@ fn revisions_increase_across_kills_on_full_disk() {
     disk.fill();
 
     let mut host = start(&t);
-    host.wait_for_log("revision lost");
+    host.wait_for_log("published revision was not stored, its value is lost");
     publish(&t, &large(20));
     publish(&t, &large(21));
     host.kill();
