@@ -8,7 +8,8 @@ use std::{
 };
 
 fn main() {
-    // Not `env!`: checkouts that share a target directory also share this compiled build script.
+    // Read at run time: checkouts that share a target directory also share this compiled build script, so `env!` could
+    // name another checkout.
     let manifest = env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets it");
     let root = PathBuf::from(manifest).join("../..");
     let set = |name: &str, value: Option<String>| {

@@ -71,7 +71,8 @@ fn run_as_pid1() -> ExitCode {
 /// The kernel delivers a signal of the process to the main thread, even if that thread cannot run its handler because a
 /// file system does not answer it. The main thread therefore accesses no files.
 fn execute_on_thread(cli: Cli) -> Result<(), CliError> {
-    // The compiler process handles no signals, and its memory is limited.
+    // The compiler process stays on the main thread: it handles no signals, and a second stack would count towards its
+    // memory limit.
     if matches!(cli.command, Command::Compile { .. }) {
         return log_and_execute(cli);
     }

@@ -97,7 +97,7 @@ impl Cli {
     }
 }
 
-/// Replaces the help text of `--limit` of `run`, whose long help ends with the list of all limits.
+/// Replaces the help text of the argument `--limit`, to refer to the list of all limits at the end of `run --help`.
 fn list_limits_below(argument: clap::Arg) -> clap::Arg {
     argument
         .help("Resource limit of the plugin; repeatable; `--help` lists all limits")

@@ -69,7 +69,8 @@ fn settings(plugin: &Plugin) -> Vec<(&String, &Value, bool)> {
     settings
 }
 
-/// Describes the access that a setting grants to its value; `None` if the setting grants no access.
+/// Describes the access that is granted by setting a value, for example to the host of a URL; `None` if the setting
+/// grants no access.
 fn implied_access(place: &Place<'_>) -> Option<String> {
     if let Some(schemes) = place.schemes() {
         let urls: Vec<_> = schemes.iter().map(|(scheme, _)| format!("{scheme}://")).collect();
@@ -131,7 +132,8 @@ fn as_text(plugin: &Plugin, decision: Option<Decision>) -> String {
     if let Some(decision) = &decision {
         write_decision(&mut out, decision);
     }
-    // Each Rust program imports the interfaces of `wasi:cli`, so the output has one line for all of them.
+    // Every plugin written in Rust imports the interfaces of `wasi:cli`. They show nothing about the plugin, so the
+    // output has a single line for all of them.
     let (empty, imports): (Vec<_>, Vec<_>) =
         world.imports.iter().partition(|import| import.starts_with("wasi:cli/"));
     out.push_str("\nimports\n");

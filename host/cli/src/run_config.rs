@@ -67,10 +67,10 @@ pub(crate) async fn run(
             ServeError::Settings(_) => CliError::usage(error),
             ServeError::Listen { .. } => CliError::runtime(error),
         })?,
-        // The file system of a socket or a certificate may not answer.
+        // The file system of a socket or a certificate may not answer. A stop request ends the host meanwhile.
         () = stop_requested(&mut requests) => return Ok(()),
     };
-    // From here on, the command may run.
+    // From here on, `[command]` may run, and a shutdown may take its grace period in addition.
     stop_limit.send_replace(STOP_LIMIT.saturating_add(grace_period));
     #[cfg(feature = "otel")]
     let _metrics = crate::otel::Metrics::start(&app.handle());

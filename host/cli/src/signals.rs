@@ -49,8 +49,8 @@ impl Stop {
 
 /// Installs the signal handlers of a host with a configuration file, and returns the requests that the signals cause:
 /// SIGHUP reloads the configuration, SIGINT and SIGTERM stop the host, and SIGQUIT, SIGUSR1, SIGUSR2 and SIGWINCH are
-/// forwarded to the command. The program exits at the latest `stop_limit` after the first stop request. The limit is read
-/// when the request arrives.
+/// forwarded to the command. The program exits at the latest `stop_limit` after the first stop request. The limit is
+/// read when the request arrives.
 pub(crate) fn control_requests(
     stop_limit: watch::Receiver<Duration>,
 ) -> Result<mpsc::Receiver<ControlRequest>, CliError> {
@@ -74,7 +74,8 @@ pub(crate) fn control_requests(
     Ok(receiver)
 }
 
-/// Starts a thread that calls `handle` for each signal, with the value that `kinds` has for the kind of the signal.
+/// Starts a thread that receives the signals in `kinds`. For each received signal, the thread calls `handle` with the
+/// value that `kinds` pairs with the signal.
 fn handle_signals<T: Copy + Send + 'static>(
     kinds: Vec<(SignalKind, T)>,
     handle: impl Fn(T) + Send + 'static,

@@ -47,7 +47,7 @@ async fn notify_changes(handle: Handle) {
                 }
             }
             Phase::Stopping if before != phase => send(&[NotifyState::Stopping]),
-            // A reload is complete although new sources may not have a value yet.
+            // systemd expects `READY=1` at the end of a reload. It is sent even if new sources have no value yet.
             Phase::Running if is_ready && before == Phase::Reloading => send(&[NotifyState::Ready]),
             Phase::Running | Phase::Reloading | Phase::Stopping => {}
         }

@@ -1,4 +1,4 @@
-//! Errors of a start for which the system has too few threads.
+//! Startup errors, with a hint to the limit of processes if the system cannot start a thread.
 
 use crate::cli_error::CliError;
 use std::{

@@ -1,4 +1,5 @@
-//! Version of the program and of its parts, for `-V` and `--version`. `build.rs` sets the variables.
+//! Version of the program and of its parts, for `-V` and `--version`. `build.rs` sets the variables `RELOADER_…` at
+//! compile time.
 
 /// Version and commit, for `-V`.
 pub(crate) const ONE_LINE_VERSION: &str =

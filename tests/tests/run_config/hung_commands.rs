@@ -4,18 +4,6 @@ use crate::config_text::source;
 use e2e::{HungMount, TestHost, wait_until};
 use std::fs;
 
-/// Returns the process IDs of the children of a process.
-fn children(process: u32) -> Vec<String> {
-    let tasks = fs::read_dir(format!("/proc/{process}/task")).unwrap().flatten();
-    let children = tasks
-        .map(|task| fs::read_to_string(task.path().join("children")).unwrap_or_default())
-        .collect::<String>();
-    children.split_whitespace().map(Into::into).collect()
-}
-
-/// The host forks no child for a program on a hung file system, and runs other commands in time. Such a child would
-/// hang before it executes its program, and hold the pipes of other commands, the control socket, and the lock of the
-/// state directory.
 #[test]
 fn hung_programs_are_not_forked_and_delay_no_command() {
     const HUNG: usize = 80;
@@ -38,10 +26,24 @@ fn hung_programs_are_not_forked_and_delay_no_command() {
     host.wait_for_log("the file system has not answered for 10s");
     t.replace("app.in", "2");
     t.wait_for_file("app.out", "2");
-    wait_until("the end of the healthy command", || children(host.id()).is_empty());
+    wait_until("the end of the healthy command", || host.children().is_empty());
     host.kill();
     let mut next = t.run(&["run", "--config", "reloader.toml"]);
     t.replace("app.in", "3");
     t.wait_for_file("app.out", "3");
     assert_eq!(next.stop().code(), Some(0), "{}", next.stderr());
+}
+
+/// The supervised program is stopped while its start waits for the file system.
+#[test]
+fn hung_start_of_command_does_not_delay_stop() {
+    let t = TestHost::new();
+    fs::create_dir(t.path("hung")).unwrap();
+    t.write("app.in", "1");
+    let Some(_mount) = HungMount::over(&t.path("hung")) else { return };
+    let config = format!("{}[command]\ncommand = [\"hung/program\"]\n", source("app", ""));
+    t.write("reloader.toml", config);
+    let mut host = t.run(&["run", "--config", "reloader.toml"]);
+    host.wait_for_log("all required values available; starting the command");
+    assert_eq!(host.stop().code(), Some(143), "{}", host.stderr());
 }

@@ -134,7 +134,7 @@ impl App {
         let mut notification: Option<CommandNotification> = None;
         let outcome = loop {
             self.start_command();
-            // During a reload, the remaining sources may all have ended while new sources have not started yet.
+            // Checked only between reloads: during a reload, all old sources may have ended before the new ones start.
             if reloads.is_empty()
                 && let Some(reason) = self.permanent_failure()
             {

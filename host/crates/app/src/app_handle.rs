@@ -93,15 +93,15 @@ impl Handle {
         self.0.group_status()
     }
 
-    /// Returns the counters of all sources, ordered by name. During the shutdown, returns the counters
-    /// from the start of the shutdown.
+    /// Returns the counters of all sources, ordered by name. During the shutdown, returns the counters as they were
+    /// when the sources began to stop.
     #[must_use]
     pub fn counts(&self) -> Vec<SourceCounts> {
         self.0.counts()
     }
 
-    /// Returns the counters of all sinks: first the sinks of sources, then the sinks of groups. During
-    /// the shutdown, returns the counters from the start of the shutdown.
+    /// Returns the counters of all sinks: first the sinks of sources, then the sinks of groups. During the shutdown,
+    /// returns the counters as they were when the sources began to stop.
     #[must_use]
     pub fn sink_counts(&self) -> Vec<SinkCounts> {
         self.0.sink_counts()

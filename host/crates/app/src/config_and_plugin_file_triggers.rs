@@ -173,7 +173,8 @@ async fn read_known_version(path: &Path, known: Option<FileFingerprint>) -> Opti
         let current = FileVersion::read(path);
         let Some(known) = known else { return current };
         let is_unchanged = FileFingerprint::read(path) == Some(known);
-        // If the file has changed since it was loaded, its digest would hide the change.
+        // If the file has changed since it was loaded, the digest stays unknown. With the digest of the new content,
+        // the next comparison would find no change.
         let digest = current.filter(|_| is_unchanged).and_then(|current| current.digest);
         Some(FileVersion { fingerprint: known, digest })
     })

@@ -79,8 +79,8 @@ fn check_command(
 ) -> Vec<PreflightWarning> {
     let (command, env) = (command.clone(), env.clone());
     let directory = directory.map(Path::to_owned);
-    // The deadline is tracked by this path: if the file system of the program does not answer, later checks of the same
-    // program fail at once, and checks of other programs still run.
+    // Path under which the check is registered. If the check hangs, later checks of the same program fail at once, and
+    // checks of other programs still run.
     let program = match &command {
         CommandLine::Program(words) => words.first().map_or("", String::as_str),
         CommandLine::Shell(_) => "",

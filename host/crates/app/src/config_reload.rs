@@ -25,8 +25,8 @@ use tracing::{error, info, warn};
 const RELOAD_READ_TIMEOUT: Duration = Duration::from_secs(30);
 
 impl Reconciler {
-    /// Reads the configuration file and applies it. If the file is invalid, the configuration in effect stays. If the
-    /// reload to that configuration was cancelled, completes it.
+    /// Reads the configuration file and applies it. If the file is invalid, the configuration in effect stays. If an
+    /// earlier reload put this configuration into effect and was then cancelled, completes the earlier reload.
     pub(crate) async fn reload(self: &Arc<Self>) {
         let _guard = ReloadingGuard::new(&self.phase);
         let old = self.config();
@@ -113,8 +113,8 @@ impl Reconciler {
         if let Err(SourceStartError { name, error }) = self.set_sources(prepared).await {
             error!(source = %name, %error, "source start failed");
         }
-        // `update_matching` retries only running sources. The flag makes the periodic retry also start the sources that
-        // do not run.
+        // A source that could not be prepared and does not run has no failed update to retry. The pending
+        // reconciliation makes the periodic retry start it.
         if unprepared.iter().any(|name| self.source(name).is_none()) {
             self.is_reconciliation_pending.store(true, Ordering::Relaxed);
         }

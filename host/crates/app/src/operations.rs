@@ -106,7 +106,8 @@ impl Reconciler {
         self.notifier.source_changed(name);
         let mut reader = source.source.subscribe();
         source.source.pin(value.clone()).await;
-        // A value is published after it is stored durably.
+        // Waits for the publication: the driver publishes the value only after the state store has written it, or has
+        // reported that it cannot.
         let published = async {
             while !reader.state().value.is_some_and(|current| current.same_value(&value)) {
                 if reader.changed().await.is_err() {

@@ -137,7 +137,7 @@ pub(crate) struct Plugins<'a> {
     fingerprints: Mutex<HashMap<String, Result<Option<FileFingerprint>, String>>>,
 }
 
-/// Limits with which a plugin was loaded, and the plugin or the error.
+/// Limits with which a plugin was loaded, and the loaded plugin or the error of the load.
 type Loaded = (Limits, Result<Plugin, String>);
 
 impl<'a> Plugins<'a> {
@@ -241,7 +241,7 @@ impl<'a> Plugins<'a> {
         }
         if config.tls != TlsSettings::default() {
             let tls = config.tls.clone();
-            // Each file read has its own deadline.
+            // Needs no timeout: the check reads each file with a deadline.
             match CONFIG_POOL.spawn(move || tls.check()).await {
                 Ok(checked) => errors.extend(checked.err().map(|error| invalid("tls", error))),
                 Err(error) => errors.push(invalid("tls", error)),

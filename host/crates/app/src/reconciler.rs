@@ -70,7 +70,7 @@ pub(crate) struct Reconciler {
     replaced_sources: Mutex<BTreeSet<SourceName>>,
     /// Time by which the shutdown, including the API server, must be complete.
     pub(crate) shutdown_deadline: OnceLock<Instant>,
-    /// Counters at the start of the shutdown.
+    /// Counters as they were when the sources began to stop. Set during the shutdown.
     pub(crate) final_counts: OnceLock<(Vec<SourceCounts>, Vec<SinkCounts>)>,
 }
 
@@ -201,7 +201,8 @@ impl Reconciler {
         stopping.join_all().await;
         let applied = self.apply(prepared).await;
         self.set_groups(&config.groups).await;
-        // A source that could not be started has no status: it is retried with the reconciliation.
+        // A source that could not be started is not in `sources`, so it is not retried as a failed update. The pending
+        // reconciliation makes the periodic retry start it.
         self.is_reconciliation_pending.store(applied.is_err(), Ordering::Relaxed);
         applied
     }
@@ -307,7 +308,8 @@ impl Reconciler {
         let limit = remaining(deadline, STATE_CLOSE_RESERVE + GROUP_STOP_RESERVE);
         let stopping = sources.into_values().map(|source| source.stop_within(limit));
         let stopping = stopping.collect::<JoinSet<()>>().join_all();
-        // A source may take twice the limit: its sinks take up to the limit, and then the source itself.
+        // This timeout is needed in addition to `limit`, which applies to the sinks of a source and then again to the
+        // source itself: together, they may take twice as long.
         if timeout_at(deadline - STATE_CLOSE_RESERVE, stopping).await.is_err() {
             warn!("source shutdown timed out, aborting the remaining sources");
         }

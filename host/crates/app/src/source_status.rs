@@ -28,7 +28,8 @@ impl ManagedSource {
             (_, Some(_)) => "stale",
             (Some(_), None) => "current",
         };
-        // The reason of a rejection may reveal the length or a line of a secret value.
+        // If clients may not read the values, the reason of a rejection is omitted: it may reveal the length or a line
+        // of a value.
         let is_secret = !config.readable;
         let rejected = state.rejected.as_ref().map(|rejected| match is_secret {
             true => format!("value rejected; {REASON_ONLY_LOGGED}"),

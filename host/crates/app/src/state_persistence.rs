@@ -135,7 +135,8 @@ impl StatePersistence {
     ///
     /// # Errors
     ///
-    /// The store cannot be read now. Without its last revision, the source would use revisions again.
+    /// The store cannot be read now. The source must not start without its last revision: it would assign the same
+    /// revision numbers again, to other values.
     pub(crate) async fn restore_source(
         &self,
         source: &SourceName,
@@ -224,7 +225,8 @@ impl StatePersistence {
     ) {
         self.pins.pinned.lock().insert(source.clone(), to);
         if !is_published {
-            // The pin is recorded in the same write as the publication of the value.
+            // Defers the write of the pin: `store` writes it together with the value, when the source publishes the
+            // value.
             self.pins.unpublished.lock().insert(source.clone(), (to, value.content.clone()));
         } else if let Some(state) = &self.state {
             state.pin(source, Some(to));
@@ -251,7 +253,7 @@ impl StatePersistence {
     }
 }
 
-/// Returns the error of a start whose state directory does not answer.
+/// Returns the error that ends the start of the host if the file system of the state directory does not answer.
 fn no_answer(directory: &Path, limit: Duration) -> anyhow::Error {
     anyhow!(
         "state directory {}: {}; hint: check its file system, or set a different `path` in `[state]`",
@@ -347,7 +349,7 @@ mod tests {
         opened.expect("the state store is opened")
     }
 
-    /// Without its stored revision, the source would use revisions again.
+    /// Without its stored revision, the source would assign the same revision numbers again, to other values.
     #[tokio::test]
     async fn source_is_not_restored_while_reads_hang() {
         let directory = tempfile::tempdir().unwrap();
@@ -373,7 +375,7 @@ mod tests {
             () = std::future::ready(()) => {}
         }
         started.recv().unwrap();
-        // The time passes at once.
+        // The paused clock of tokio skips to the next deadline, so that the timeouts of the reads expire at once.
         tokio::time::pause();
         let expected = format!(
             "state directory {}: the file system has not answered",

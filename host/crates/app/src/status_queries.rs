@@ -61,7 +61,8 @@ impl Reconciler {
         groups.values().map(status).collect()
     }
 
-    /// Returns the counters of all sources. During the shutdown, returns the counters from the start of the shutdown.
+    /// Returns the counters of all sources. During the shutdown, returns the counters as they were when the sources
+    /// began to stop.
     pub(crate) fn counts(&self) -> Vec<SourceCounts> {
         if let Some((sources, _)) = self.final_counts.get() {
             return sources.clone();
@@ -74,7 +75,8 @@ impl Reconciler {
         !self.groups.lock().is_empty()
     }
 
-    /// Returns the counters of all sinks. During the shutdown, returns the counters from the start of the shutdown.
+    /// Returns the counters of all sinks. During the shutdown, returns the counters as they were when the sources
+    /// began to stop.
     pub(crate) fn sink_counts(&self) -> Vec<SinkCounts> {
         if let Some((_, sinks)) = self.final_counts.get() {
             return sinks.clone();
@@ -87,7 +89,7 @@ impl Reconciler {
     }
 }
 
-/// Returns whether the command waits for a group: all sources of the group are required.
+/// Returns whether the command waits for a group: it does if all running sources of the group are required.
 fn is_required_group(
     group: &GroupConfig,
     sources: &BTreeMap<SourceName, Arc<ManagedSource>>,

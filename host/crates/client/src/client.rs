@@ -41,7 +41,7 @@ enum Target {
     Unix(PathBuf),
 }
 
-/// Default time limit of a request. It is long, because a rollback responds only after its value is stored on disk.
+/// Default time limit of a request. It is long, because a rollback responds only after the write of its value to disk.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(60);
 /// Default size limit of a value, in bytes.
 const DEFAULT_MAX_VALUE_BYTES: usize = 256 << 20;
@@ -317,7 +317,7 @@ impl Client {
         let exchanged = match &self.0.target {
             Target::Unix(path) => {
                 let (runtime, socket) = (Handle::current(), path.clone());
-                // The file system of the socket may not answer.
+                // Connects on a pool thread: the call blocks if the file system of the socket does not answer.
                 let connected = POOL.spawn(move || runtime.block_on(UnixStream::connect(socket)));
                 let connected = connected.await.unwrap_or_else(|error| Err(error.into()));
                 let stream = connected.map_err(|error| ClientError::SocketUnavailable {

@@ -73,7 +73,7 @@ impl Watch {
             let started = Instant::now();
             match self.poll().await {
                 Ok(Some(news)) => return Ok(news),
-                // A server that ignores `wait` answers immediately.
+                // Limits the request rate to a server that ignores `wait` and answers immediately.
                 Ok(None) if started.elapsed() < INITIAL_BACKOFF => {
                     sleep(backoff::equal_jitter(INITIAL_BACKOFF)).await;
                 }

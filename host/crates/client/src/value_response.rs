@@ -34,7 +34,7 @@ impl Value {
             revision,
             at: response.header("reloader-at").and_then(|text| text.parse().ok()),
             state: response.header("reloader-state").unwrap_or_default().into(),
-            // The host sends `application/octet-stream` for a value without a media type.
+            // `application/octet-stream` counts as no media type: the host sends it for a value without one.
             media_type: response
                 .header("content-type")
                 .filter(|media_type| *media_type != "application/octet-stream")

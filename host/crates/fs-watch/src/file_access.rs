@@ -15,6 +15,7 @@ use std::{
     time::Duration,
 };
 use tokio::{
+    runtime::Handle,
     sync::{AcquireError, OwnedSemaphorePermit, Semaphore, oneshot},
     time::{Instant, timeout_at},
 };
@@ -51,10 +52,13 @@ impl FileAccess {
         path: &Path,
         access: impl FnOnce() -> R + Send + 'static,
     ) -> RunningAccess<R> {
+        // The first access of a watcher starts the listener of file events, as a task of the caller's runtime.
+        let runtime = Handle::try_current().ok();
         let run = move |slots: [OwnedSemaphorePermit; 2]| {
             POOL.spawn(move || {
                 // A blocked access occupies its slots until it returns.
                 let _slots = slots;
+                let _context = runtime.as_ref().map(Handle::enter);
                 access()
             })
         };
@@ -181,6 +185,14 @@ mod tests {
         }
         drop(release);
         while access.result().await.is_err() {}
+    }
+
+    #[tokio::test]
+    async fn access_runs_in_the_runtime_of_the_caller() {
+        let files = FileAccess::new(Duration::from_secs(60));
+        let mut access =
+            files.start(Path::new("/mnt/f"), || Handle::try_current().map(|it| it.id()));
+        assert_eq!(access.result().await.unwrap().unwrap(), Handle::current().id());
     }
 
     #[tokio::test]

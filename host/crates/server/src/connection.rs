@@ -39,7 +39,7 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
 /// Time without progress after which a write to a client fails.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
-/// Lifetime of a connection on a reserved place.
+/// Maximum lifetime of a connection above the connection limit (on a reserved place).
 const RESERVED_PLACE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Maximum size of the request line and headers of a request, in bytes.
 const MAX_HEADER_BYTES: usize = 16 << 10;
@@ -175,7 +175,8 @@ impl Connection {
         }
     }
 
-    /// Returns the response to a request. The connection stays idle until the request body is read.
+    /// Returns the response to a request. Until the request body is read, the connection counts as idle and may be
+    /// evicted.
     async fn respond(
         mut self,
         request: Request<Incoming>,

@@ -7,11 +7,12 @@ use reloader_app::ListenTable;
 use rustix::process::{Resource, getrlimit};
 use tracing::warn;
 
-/// Minimum number of file descriptors that connections leave to the host. An idle host with one source has 33.
+/// Minimum number of file descriptors that connections leave to the host. An idle host with one source uses 33 of them.
 const MIN_HOST_FILES: usize = 48;
 /// Number of file descriptors that connections get under any open-file limit.
 const MIN_CONNECTION_FILES: usize = 8;
-/// Limit from which a lowered default is not logged: more connections are rare.
+/// Limit of the API from which no warning is logged if the open-file limit reduces the default. Few hosts need more
+/// connections.
 const MIN_UNREPORTED_LIMIT: usize = 1000;
 
 /// Maximum numbers of connections of one listener.
@@ -19,7 +20,7 @@ const MIN_UNREPORTED_LIMIT: usize = 1000;
 pub(crate) struct PlaceLimits {
     /// Connections on regular places.
     pub(crate) regular: usize,
-    /// Connections above that, on which only short requests are answered.
+    /// Connections on reserved places: above `regular`, only for short requests.
     pub(crate) reserved: usize,
     /// Evicted connections that are not closed yet.
     pub(crate) closing: usize,
@@ -44,7 +45,7 @@ impl PlaceLimits {
     }
 }
 
-/// Limits of both listeners.
+/// Limits of the API listener and of the control socket.
 pub(crate) struct ConnectionLimits {
     pub(crate) api: PlaceLimits,
     pub(crate) control: PlaceLimits,

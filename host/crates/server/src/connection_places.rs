@@ -18,7 +18,8 @@ use std::{
 };
 use tokio::{sync::Notify, time::timeout};
 
-/// Idle time after which a connection may be evicted. The host needs less time to read a request that has arrived.
+/// Idle time after which a connection may be evicted. The host reads an arrived request in less time, so it does not
+/// evict a connection with an unread request.
 const MIN_IDLE_TIME: Duration = Duration::from_millis(100);
 
 /// Kind of the place of a connection.
@@ -80,7 +81,7 @@ struct OccupiedPlace {
 }
 
 struct Activity {
-    /// Requests whose responses are not written yet.
+    /// Number of requests whose responses are not written yet.
     active_requests: usize,
     has_served: bool,
     /// Key in [`Group::silent`] or [`Group::kept_alive`] while the connection is idle; `None` while it is active.

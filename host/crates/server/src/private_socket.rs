@@ -30,7 +30,7 @@ pub(crate) async fn bind(path: &Path) -> io::Result<UnixListener> {
     bind_within(BIND_TIMEOUT, path, move || runtime.block_on(replace(&at))).await
 }
 
-/// Runs `bind` on another thread, and waits for its result for `limit` at most. A socket that is bound later is removed.
+/// Runs `bind` on another thread, and waits for its result for `limit` at most. Removes a socket that is bound later.
 async fn bind_within(
     limit: Duration,
     path: &Path,
@@ -64,7 +64,7 @@ pub(crate) async fn remove(path: &Path) {
 async fn replace(path: &Path) -> io::Result<UnixListener> {
     let is_in_use = match UnixStream::connect(path).await {
         Ok(_) => true,
-        // The queue of the process that listens is full.
+        // A full accept queue also means that another process listens.
         Err(error) => error.kind() == io::ErrorKind::WouldBlock,
     };
     if is_in_use {
@@ -127,7 +127,7 @@ mod tests {
         assert_eq!(error.to_string(), "the file system has not answered for 1ms");
     }
 
-    /// Clients would wait for answers of a socket that is not served.
+    /// A socket that is bound after the time limit is removed. Otherwise clients would connect to it and wait for ever.
     #[tokio::test]
     async fn socket_that_is_bound_too_late_is_removed() {
         let directory = tempfile::tempdir().expect("a temporary directory");

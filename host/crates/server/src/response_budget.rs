@@ -187,7 +187,7 @@ mod tests {
         Body::from(vec![0; size]).into_response()
     }
 
-    /// Collecting the body is not enough: the budget is held until the bytes are dropped.
+    /// Reading the body to its end does not release the budget. Dropping the bytes of the body does.
     #[tokio::test]
     async fn budget_is_held_until_bytes_are_dropped() {
         let budget = ResponseBudget::new();

@@ -99,7 +99,7 @@ impl Server {
         Ok(Self { address, stop, serving, background, _bound_socket: bound_socket })
     }
 
-    /// Returns the address of the API, with the port that was bound; `None` if the configuration has none.
+    /// Returns the address of the API, with the port that was bound; `None` if the configuration has no address.
     #[must_use]
     pub fn address(&self) -> Option<&ListenAddress> {
         self.address.as_ref()

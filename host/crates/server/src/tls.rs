@@ -140,7 +140,8 @@ impl ClientCertificate {
     pub(crate) fn is_trusted(&self, listen: &ListenTable) -> bool {
         let state = Arc::clone(&self.state.borrow());
         let Some(verifier) = &state.clients else { return false };
-        // If the path differs, the verifier is of an earlier configuration and is about to be replaced.
+        // If the path of `client-ca` differs, the verifier belongs to an earlier configuration. Until it is replaced,
+        // no certificate is trusted.
         if listen.client_ca().is_none() || listen.client_ca() != state.client_ca_path() {
             return false;
         }

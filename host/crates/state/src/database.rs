@@ -400,9 +400,9 @@ mod tests {
         read.unwrap_or_else(|error| panic!("the view is not readable: {error}"))
     }
 
-    /// Repeats eight transactions, with the first disk error at each possible call, in every second run in the middle
-    /// of a write. A view then contains all acknowledged transactions, and writes to the view leave the file
-    /// unchanged.
+    /// Each run executes eight transactions, and all disk operations after the first `calls` ones fail. In every second
+    /// run, the first failing write still writes half of its data. After the failure, a view contains all acknowledged
+    /// transactions, and writes to the view leave the file unchanged.
     #[test]
     fn view_has_acknowledged_writes_after_any_failed_call() {
         let directory = tempfile::tempdir().expect("a temporary directory");

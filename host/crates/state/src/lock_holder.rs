@@ -95,9 +95,9 @@ mod processes {
         }))
     }
 
-    /// Returns the links to the open files of a process that have the same name as `file`. Directories may differ:
-    /// another container sees the file at another path. Other files are not accessed, since their file systems may not
-    /// respond.
+    /// Returns the links in `/proc/PID/fd` to open files with the file name of `file`, in any directory: another
+    /// container sees the file at another path. The caller accesses only these files, since the file systems of the
+    /// other open files may not respond.
     fn descriptors_of_same_name(
         pid: u32,
         file: &File,

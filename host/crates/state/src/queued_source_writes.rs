@@ -42,7 +42,7 @@ impl SourceWrites {
         completion: Completion,
         is_full: bool,
     ) -> Option<(Record, Option<Completion>)> {
-        // The record itself states whether its value is pinned.
+        // Drops an earlier change of the pin: the new record itself states whether its value is pinned.
         self.pinned = None;
         let has_room = self.records.len() < MAX_QUEUED_RECORDS && !is_full;
         let replaced = if has_room { None } else { self.records.pop_back() };
@@ -78,7 +78,7 @@ impl SourceWrites {
         Self { forget: self.forget.take(), lost: self.lost.take(), records, ..Self::default() }
     }
 
-    /// Takes the completions, in the order of the calls.
+    /// Takes the completions, in the order in which they must be called.
     pub(crate) fn take_completions(&mut self) -> Vec<Completion> {
         let forgotten = self.forget.as_mut().and_then(Option::take);
         let recorded = self.records.iter_mut().filter_map(|(_, completion)| completion.take());

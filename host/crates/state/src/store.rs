@@ -47,8 +47,8 @@ struct Handle {
 pub struct LockedDirectory(StateDir);
 
 impl LockedDirectory {
-    /// Locks the state directory, or creates it. On a file system that answers, this takes at most the two seconds in
-    /// which another host may release the lock.
+    /// Creates the state directory if it does not exist, and locks it. Waits up to two seconds for another host to
+    /// release the lock, and longer only if the file system does not answer.
     ///
     /// # Errors
     ///

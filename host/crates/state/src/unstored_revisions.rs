@@ -50,7 +50,7 @@ impl UnstoredRevisions {
         &self.revisions
     }
 
-    /// Adds the revisions that a removed file contained, in memory only.
+    /// Adds the revisions of `removed`, whose file was removed, to the revisions in memory. Does not write the file.
     pub(crate) fn keep(&mut self, removed: Self) {
         for (name, revision) in removed.revisions {
             let last = self.revisions.entry(name).or_default();

@@ -58,11 +58,11 @@ struct QueueState {
     in_flight: Vec<Completion>,
     /// Time at which the writer thread began its current task. `None` while it waits for a task.
     busy_since: Option<Instant>,
-    /// The current task of the writer thread has taken longer than the hang timeout.
+    /// Set if the current task of the writer thread has taken longer than the hang timeout.
     is_hung: bool,
-    /// Records were queued during a hang, and their completions are not called yet.
+    /// Set if there are records whose completions the watchdog must call, since the writer thread hangs.
     has_late_records: bool,
-    /// Records were published during a hang, and some of them are not written yet. Readers do not see them.
+    /// Set if some records that were published during a hang are not written yet, so that readers do not see them.
     has_unwritten_publications: bool,
     is_closing: bool,
     /// Result of the writer thread after its end: an error if some writes did not reach the disk.
@@ -182,8 +182,8 @@ impl WriteQueue {
         self.wake.notify_one();
         let current = Some(thread::current().id());
         if [&self.writer, &self.watchdog].iter().any(|thread| thread.get() == current.as_ref()) {
-            // The thread that calls the completions cannot wait for itself. It has dropped the last handle, which a
-            // completion held.
+            // This thread calls the completions, and one of them held the last handle, which is dropped with it. The
+            // thread cannot wait for its own end.
             return Ok(());
         }
         let start = Instant::now();
@@ -225,7 +225,8 @@ impl WriteQueue {
     /// [`complete_batch`](Self::complete_batch).
     pub(crate) fn next(&self, position: &mut RoundRobin, wake_at: Instant) -> Next {
         let mut state = self.state.lock();
-        // The previous batch is written, or readers see it in a view.
+        // The previous batch is written, or readers see it in a view. So they can miss only published records that are
+        // still pending.
         state.has_unwritten_publications &= state.pending.has_completed_records();
         let next = loop {
             if !state.pending.is_empty() {
@@ -263,8 +264,8 @@ impl WriteQueue {
         }
     }
 
-    /// Records that the writer thread waits for the next task. Returns the failure that ends with a hang of the task;
-    /// `None` if the task failed in another way (`is_failing`).
+    /// Records the end of the current task of the writer thread. If the task hung, returns the failure that has ended;
+    /// `None` if it did not hang, or writes still fail (`is_failing`).
     pub(crate) fn finish_task(&self, is_failing: bool) -> Option<WriteFailure> {
         let mut state = self.state.lock();
         state.busy_since = None;
@@ -272,8 +273,8 @@ impl WriteQueue {
         if was_hung && !is_failing { state.health.failing.take() } else { None }
     }
 
-    /// Records a committed transaction. Returns the previous failure if writes were failing until now. A hang ends with
-    /// the task.
+    /// Records a committed transaction. Returns the previous failure if writes were failing until now. If the current
+    /// task hung, returns `None`, and [`finish_task`](Self::finish_task) returns the failure.
     pub(crate) fn report_success(&self) -> Option<WriteFailure> {
         let mut state = self.state.lock();
         state.unwritten.clear();
@@ -292,7 +293,7 @@ impl WriteQueue {
     fn set_failing(&self, state: &mut QueueState, reason: Arc<str>, now: Timestamp) -> bool {
         let since = state.health.failing.take().map(|failing| failing.since);
         state.health.failing = Some(WriteFailure { reason, since: since.unwrap_or(now) });
-        // While writes fail, `close` waits for a shorter time.
+        // Wakes `close`, which waits for a shorter time while writes fail.
         self.ended.notify_all();
         since.is_none()
     }
@@ -340,7 +341,8 @@ impl WriteQueue {
                 let saved = Saved::NotDurable(Arc::clone(&reason));
                 self.complete(&saved, QueueState::take_completions_in_hang);
             } else {
-                // A task that begins meanwhile times out after the wait.
+                // The start of a task does not wake this thread: the task cannot exceed the hang timeout before the
+                // wait ends.
                 drop(self.wake_watchdog.wait_timeout(state, left));
             }
         }
@@ -420,12 +422,13 @@ mod tests {
 
         assert_eq!(queue.unwritten_publications().as_deref(), Some(reason));
 
-        // The file system answers.
+        // Simulates that the file system answers: the write succeeds, and the task ends.
         assert_eq!(queue.report_success(), None, "the task has not ended");
         queue.complete_batch(&Saved::Durable);
         assert_eq!(queue.finish_task(false), Some(failing));
         assert_eq!(queue.health(), Health { failing: None, commits: 1, failures: 0 });
-        // The unwritten records are still queued. Later ones wait for the disk again.
+        // The records that were published during the hang are still queued and are written next. Later records are
+        // completed only after their write again.
         assert_eq!(take_batch(&queue).last(), Some(&1000));
         assert!(queue.unwritten_publications().is_some(), "the batch is not written yet");
         queue.finish_task(false);

@@ -328,7 +328,7 @@ impl Writer {
     fn open_view(&self) {
         let view = Database::open_view(self.file.as_ref()).map_err(|error| error.to_string());
         let view = view.and_then(|view| {
-            // If the unwritten changes are larger, readers see the stored state only.
+            // If the unwritten changes are larger than half of the limit, readers see the stored state only.
             if self.unwritten.bytes() as u64 <= MAX_VIEW_BYTES / 2 {
                 self.apply(&view, &self.unwritten, RecordSelection::All)?;
             }

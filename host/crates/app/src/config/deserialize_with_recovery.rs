@@ -29,7 +29,7 @@ pub(crate) fn deserialize_with_recovery<T: DeserializeOwned>(
         let message = error.inner().to_string();
         let pointer = format!("{at}{path}");
         if let Some(field) = between(&message, "missing field `", "`") {
-            // A field that this loop has removed counts as invalid, which is already reported, and not as missing.
+            // serde also misses a field that this loop has removed. That field was already reported as invalid.
             if !removed.contains(&child_pointer(&path, field)) {
                 let span = document.key_span(&pointer);
                 let message = format!("`{field}` is missing");

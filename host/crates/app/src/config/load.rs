@@ -126,8 +126,8 @@ impl Config {
     }
 }
 
-/// Returns the sources of the previous configuration whose tables have the same text, by their index in the new
-/// file. `ranges` are the ranges of the sources in `text`.
+/// Returns the sources of the previous configuration whose tables are unchanged in the new `text`, by their index in
+/// the new file. `ranges` are the ranges of the sources in `text`.
 fn unchanged(
     text: &str,
     ranges: &[Range<usize>],

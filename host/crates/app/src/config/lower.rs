@@ -62,7 +62,7 @@ pub(crate) struct LoweredTables {
 /// Document that is being lowered, and the errors that were found.
 pub(crate) struct Lowering<'a> {
     document: &'a Document,
-    /// Sources of the previous configuration whose tables have the same text, by their index in the file.
+    /// Sources of the previous configuration whose tables are unchanged in `document`, by their index in it.
     unchanged: HashMap<usize, Arc<SourceConfig>>,
     diagnostics: Vec<Diagnostic>,
 }
@@ -123,13 +123,13 @@ impl<'a> Lowering<'a> {
         Some(LoweredTables { sources, groups, state, log, listen, command })
     }
 
-    /// Adds an error at the value of a JSON pointer.
+    /// Adds an error whose position is the value at the JSON pointer `at`.
     fn error<T: ToString>(&mut self, at: &str, message: T) {
         let span = self.document.value_span(at);
         self.diagnostics.push(Diagnostic { span, message: message.to_string() });
     }
 
-    /// Adds an error at the key of a JSON pointer.
+    /// Adds an error whose position is the key at the JSON pointer `at`.
     fn error_at_key(&mut self, at: &str, message: String) {
         self.diagnostics.push(Diagnostic { span: self.document.key_span(at), message });
     }
@@ -380,7 +380,8 @@ impl<'a> Lowering<'a> {
 
     /// Checks that the sources of the groups exist.
     fn check_group_members(&mut self, sources: &[(usize, Arc<SourceConfig>)]) {
-        // Includes invalid sources: their errors are reported already, so a group that names one is no second error.
+        // Names of all sources, including invalid ones. An invalid source is already reported, so the group that
+        // contains it is not reported as well.
         let written: HashSet<_> =
             self.texts("source", "name").into_iter().map(|(_, name)| name).collect();
         let known: Vec<_> = sources.iter().map(|(_, source)| source.name.as_str()).collect();

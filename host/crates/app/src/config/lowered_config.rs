@@ -24,7 +24,7 @@ use std::{ops::Range, path::PathBuf, sync::Arc, time::Duration};
 pub struct Config {
     /// Path of the file.
     pub path: PathBuf,
-    /// Fingerprint of the file, taken before it was read.
+    /// Fingerprint (metadata) of the file, taken before the file was read. The file watch detects later changes by it.
     pub(crate) fingerprint: Option<FileFingerprint>,
     /// Sources. After a reload, sources with unchanged tables are shared with the previous configuration.
     pub sources: Vec<Arc<SourceConfig>>,

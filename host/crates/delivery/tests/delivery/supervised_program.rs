@@ -4,19 +4,14 @@ use crate::harness::{TestDir, is_running, read_pid, reset_hangup_disposition, wa
 use reloader_delivery::process::{
     CommandLine, Exit, OnChange, RestartPolicy, Signal, Supervisor, SupervisorSettings,
 };
-use reloader_util::{child_process, units::Time};
+use reloader_util::units::Time;
 use std::{
     fs,
-    io::{self, IsTerminal, PipeWriter, Read, Write},
-    process::Stdio,
+    io::IsTerminal,
     thread::sleep,
     time::{Duration, Instant},
 };
-use tokio::{
-    process::Command,
-    task::spawn_blocking,
-    time::{pause, timeout},
-};
+use tokio::{task::spawn_blocking, time::pause};
 
 /// Returns the settings of a program that logs the signals it receives, and exits with status 3 on `SIGTERM`.
 fn program(dir: &TestDir) -> SupervisorSettings {
@@ -55,46 +50,6 @@ async fn change_is_signalled_and_stop_is_graceful() {
     dir.wait_for_lines("log", &["started", "notified", "usr1"]).await;
     assert_eq!(program.stop().await, Exit { code: 3 });
     assert_eq!(dir.lines("log"), ["started", "notified", "usr1", "ended"]);
-}
-
-/// Process start that hangs, as on a file system that does not answer. Dropping this value lets the start continue.
-struct HungStart(PipeWriter);
-
-impl Drop for HungStart {
-    fn drop(&mut self) {
-        let _ = self.0.write_all(b"x");
-    }
-}
-
-/// Starts a shell in the directory of the test, and returns when this start hangs.
-async fn hung_start(dir: &TestDir) -> HungStart {
-    let (mut released, release) = io::pipe().unwrap();
-    let (mut hung, hangs) = io::pipe().unwrap();
-    let wait = move || {
-        (&hangs).write_all(b"x")?;
-        released.read_exact(&mut [0])
-    };
-    let mut command = Command::new("/bin/sh");
-    command.args(["-c", "true"]).current_dir(dir.path()).stderr(Stdio::null());
-    #[allow(unsafe_code, reason = "the closure makes async-signal-safe calls only")]
-    unsafe {
-        command.pre_exec(wait);
-    }
-    tokio::spawn(child_process::spawn(command, child_process::SIGKILL));
-    spawn_blocking(move || hung.read_exact(&mut [0])).await.unwrap().unwrap();
-    HungStart(release)
-}
-
-/// A supervisor is stopped directly after its start, while another process start hangs. The stop waits for neither
-/// start.
-#[tokio::test]
-async fn stop_does_not_wait_for_hung_start() {
-    let dir = TestDir::new();
-    let _hung = hung_start(&dir).await;
-    let program = Supervisor::start(shell(&dir, "echo started >> log"));
-    let stopped = timeout(Duration::from_secs(5), program.stop()).await;
-    assert_eq!(stopped, Ok(Exit { code: 143 }));
-    assert_eq!(dir.read("log"), "");
 }
 
 #[tokio::test]

@@ -59,7 +59,7 @@ fn write(state: &State) {
     // Binary content of several pages.
     let large: Vec<u8> = (0..20_000_u32).map(|number| (number % 253) as u8).collect();
     put("certificate", record(9, Some(Snapshot::new(large))));
-    // The only record of this source is a rejected value.
+    // Rejected values: of two sources with values, and of the source `rejected`, which has no other record.
     for (source, secret) in [("config", false), ("rejected", false), ("password", true)] {
         let rejected = RejectedValue {
             value: value("bad", Some("text/plain")),

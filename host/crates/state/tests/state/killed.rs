@@ -26,8 +26,8 @@ fn start(directory: &Path) -> Child {
 /// Last acknowledged revision of each source.
 type Acknowledged = HashMap<u64, u64>;
 
-/// Starts a child process and kills it after `delay`, counted from its start or from its first
-/// acknowledgement.
+/// Starts a child process and kills it after `delay`. The delay begins at the start of the process (`from_start`), or
+/// at its first acknowledgement.
 fn run_and_kill(
     directory: &Path,
     delay: Duration,
