@@ -23,7 +23,7 @@ const MAX_CALLS: usize = 16;
 /// sent the same text.
 const SECRET: &str = "hunter2";
 
-/// Runs reads or a watch, as the mode says: once with the read size of the input, and once with whole
+/// Runs reads or a watch, as the mode says: once with the read size that the input specifies, and once with whole
 /// bodies. Both runs must give the same result.
 pub fn run(input: &[u8]) {
     let Some(mut server) = ServerScript::parse(input) else { return };

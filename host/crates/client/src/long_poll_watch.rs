@@ -131,7 +131,7 @@ impl Watch {
     /// Waits before the next retry. Logs the first failure of a series.
     async fn back_off(&mut self, error: &ClientError) {
         if self.failures == 0 {
-            warn!(source = self.name, %error, "request to host failed, retrying");
+            warn!(source = self.name, %error, "request to the API of the running host failed, retrying");
         }
         let delay = backoff::exponential_with_jitter(INITIAL_BACKOFF, MAX_BACKOFF, self.failures);
         self.failures += 1;

@@ -94,7 +94,7 @@ impl Denials {
             }
         }
         if counts.others > 1 {
-            info!(%source, count = counts.others, "total of further access denials");
+            info!(%source, count = counts.others, "further access denials, not logged individually");
         }
     }
 

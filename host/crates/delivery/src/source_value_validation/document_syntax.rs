@@ -11,11 +11,12 @@ use std::{fmt, str::Utf8Error};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum DocumentFormat {
-    /// JSON, up to 127 levels deep.
+    /// JSON. A value with more than 127 levels is rejected.
     Json,
-    /// TOML, if parsing it takes up to 128 MiB of memory.
+    /// TOML. A value whose parsing would take more than 128 MiB of memory is rejected.
     Toml,
-    /// YAML, a single document of up to 250,000 values and keys, 50,000 aliases and 64 levels.
+    /// YAML. A value is rejected if it has several documents, or more than 250,000 values and keys, 50,000 aliases or
+    /// 64 levels.
     Yaml,
     /// Any UTF-8 text.
     Utf8,
