@@ -18,6 +18,7 @@ mod hung_secret_file;
 mod hung_sinks;
 mod hung_start;
 mod hung_state_directory;
+mod notifiers;
 mod persistent_state;
 mod process_limits;
 mod sd_notify;

@@ -5,7 +5,9 @@ use crate::{
     status_changes::ChangeNotifier,
 };
 use reloader_api_types::SinkReport;
-use reloader_delivery::{SinkSettings, SinkState, SinkStatus, Stopper, WaitSettings, Worker};
+use reloader_delivery::{
+    Predecessor, SinkSettings, SinkState, SinkStatus, Stopper, WaitSettings, Worker,
+};
 use reloader_engine::types::SourceName;
 use reloader_source::latest_value::Subscription;
 use reloader_util::sync::Mutex;
@@ -98,6 +100,7 @@ impl SinkSet {
         };
         stop_all(old, SINK_STOP_TIMEOUT).await;
         let mut is_running = vec![false; wanted.len()];
+        let mut starting = BTreeSet::new();
         for running in &mut *self.0.lock() {
             if let Some(index) = position(running) {
                 running.name = sink_name(&running.settings, index);
@@ -110,7 +113,8 @@ impl SinkSet {
         for (index, (key, settings)) in writing.into_iter().chain(notifying) {
             let name = sink_name(settings, index);
             let after = if settings.is_notifier() { Arc::clone(&writers) } else { Arc::default() };
-            let others = self.statuses(&after);
+            let others = self.predecessors(&after, &starting);
+            starting.insert(key.as_str());
             match start(inputs, settings, (&name, key, after), others, persistence, notifier) {
                 Ok(running) => self.0.lock().push(running),
                 Err(error) => {
@@ -121,10 +125,19 @@ impl SinkSet {
         self.0.lock().sort_by_key(position);
     }
 
-    fn statuses(&self, keys: &BTreeSet<String>) -> Vec<watch::Receiver<SinkStatus>> {
+    /// Returns the sinks with these keys, in the order of the keys. Those in `starting` start together with the
+    /// notifier.
+    fn predecessors(&self, keys: &BTreeSet<String>, starting: &BTreeSet<&str>) -> Vec<Predecessor> {
         let all = self.0.lock();
-        let wanted = all.iter().filter(|running| keys.contains(&running.key));
-        wanted.map(|running| running.status.clone()).collect()
+        let find = |key: &String| all.iter().find(|running| running.key == *key);
+        let predecessor = |running: &RunningSink| {
+            let status = running.status.clone();
+            match starting.contains(running.key.as_str()) {
+                true => Predecessor::starting(status),
+                false => Predecessor::running(status),
+            }
+        };
+        keys.iter().filter_map(find).map(predecessor).collect()
     }
 
     /// Returns the status of each sink. With `is_secret`, omits the errors of commands: they may contain a value.
@@ -269,7 +282,7 @@ fn start(
     inputs: &SinkInputs<'_>,
     settings: &SinkSettings,
     (name, key, after): (&str, &str, Arc<BTreeSet<String>>),
-    others: Vec<watch::Receiver<SinkStatus>>,
+    others: Vec<Predecessor>,
     persistence: &StatePersistence,
     notifier: &ChangeNotifier,
 ) -> Result<RunningSink, String> {

@@ -65,10 +65,11 @@ pub mod source_value_validation;
 
 pub use delivery_record_store::{DeliveryRecordStore, NoDeliveryRecords};
 pub use delivery_values::{Part, Update};
+pub use notifier_waits_for_file_sinks::Predecessor;
 pub use preflight_warning::PreflightWarning;
 pub use reloader_util::digest::Digest;
 pub use serial_blocking_jobs::BlockingOperation;
-pub use sink::{Delivered, ExternalChange, Retry, Sink, SinkError};
+pub use sink::{Delivered, ExternalChange, FileContent, Retry, Sink, SinkError};
 pub use sink_settings::{CommonSettings, SinkKind, SinkSettings};
 pub use sink_status::{SinkState, SinkStatus};
 pub use sinks::{

@@ -1,10 +1,12 @@
 //! Order of deliveries: a notifier waits until the file sinks of the same source or group have delivered an
-//! update.
+//! update, and runs if the content of one of their files has changed.
 
 use crate::{
     delivery_values::{Part, Update},
+    sink::FileContent,
     sink_status::SinkStatus,
 };
+use reloader_util::digest::Digest;
 use std::{
     future::{Future, pending, poll_fn},
     task::Poll,
@@ -15,20 +17,37 @@ use tokio::sync::watch;
 #[derive(Debug, Default)]
 pub(crate) struct Predecessors(Vec<Predecessor>);
 
+/// Sink that delivers an update before a notifier does.
 #[derive(Debug)]
-struct Predecessor {
+pub struct Predecessor {
     status: watch::Receiver<SinkStatus>,
-    /// Value of [`SinkStatus::repairs`] at the start of the latest delivery of the notifier.
-    seen_repairs: u64,
+    /// Content at the last call of [`Predecessors::mark_seen`].
+    seen: Option<FileContent>,
+}
+
+impl Predecessor {
+    /// Returns a sink that starts together with the notifier. The notifier runs after its first write.
+    #[must_use]
+    pub fn starting(status: watch::Receiver<SinkStatus>) -> Self {
+        Self { status, seen: None }
+    }
+
+    /// Returns a sink that has been running before the notifier starts. Its earlier writes count only if the content
+    /// differs from the delivery record of the notifier.
+    #[must_use]
+    pub fn running(status: watch::Receiver<SinkStatus>) -> Self {
+        let seen = status.borrow().content;
+        Self { status, seen }
+    }
 }
 
 impl Predecessors {
-    pub(crate) fn new(statuses: Vec<watch::Receiver<SinkStatus>>) -> Self {
-        let predecessor = |status: watch::Receiver<SinkStatus>| {
-            let seen_repairs = status.borrow().repairs;
-            Predecessor { status, seen_repairs }
-        };
-        Self(statuses.into_iter().map(predecessor).collect())
+    pub(crate) fn new(all: Vec<Predecessor>) -> Self {
+        Self(all)
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 
     /// Waits until all predecessors have delivered `update`. Never returns if a predecessor stops before its
@@ -42,31 +61,51 @@ impl Predecessors {
         }
     }
 
-    /// Marks all repairs as seen. The worker calls this before a delivery, because the notifier then uses the
-    /// repaired files.
-    pub(crate) fn mark_repairs_seen(&mut self) {
-        for Predecessor { status, seen_repairs } in &mut self.0 {
-            *seen_repairs = status.borrow().repairs;
+    /// Marks the present contents as seen. Returns whether a predecessor has written its file since the last call, or
+    /// since its start.
+    ///
+    /// A write counts even if the content is the one that the notifier has seen before: another program had changed the
+    /// file, and may have used it.
+    pub(crate) fn mark_seen(&mut self) -> bool {
+        let mut is_written = false;
+        for predecessor in &mut self.0 {
+            let content = predecessor.status.borrow().content;
+            let writes = |content: Option<FileContent>| content.map_or(0, |content| content.writes);
+            is_written |= writes(content) != writes(predecessor.seen);
+            predecessor.seen = content;
         }
+        is_written
     }
 
-    /// Waits for a repair by a predecessor after the last call of [`mark_repairs_seen`](Self::mark_repairs_seen).
-    pub(crate) async fn repaired(&mut self) {
-        let repaired = self.0.iter_mut().map(|predecessor| Box::pin(predecessor.repaired()));
-        let mut repaired: Vec<_> = repaired.collect();
+    /// Returns a digest of the contents that were seen last; `None` without predecessors, or if one of them writes no
+    /// file.
+    pub(crate) fn digest(&self) -> Option<Digest> {
+        let mut all = Vec::new();
+        for predecessor in &self.0 {
+            let digest = predecessor.seen?.digest;
+            all.push(u8::from(digest.is_some()));
+            all.extend(digest.iter().flat_map(|digest| digest.as_bytes()));
+        }
+        (!all.is_empty()).then(|| Digest::of(&all))
+    }
+
+    /// Waits until the content of a file differs from the one that was seen last.
+    pub(crate) async fn changed(&mut self) {
+        let changed = self.0.iter_mut().map(|predecessor| Box::pin(predecessor.changed()));
+        let mut changed: Vec<_> = changed.collect();
         poll_fn(|context| {
-            let is_repaired = repaired.iter_mut().any(|it| it.as_mut().poll(context).is_ready());
-            if is_repaired { Poll::Ready(()) } else { Poll::Pending }
+            let is_changed = changed.iter_mut().any(|it| it.as_mut().poll(context).is_ready());
+            if is_changed { Poll::Ready(()) } else { Poll::Pending }
         })
         .await;
     }
 }
 
 impl Predecessor {
-    /// Waits for a repair that is not marked as seen. Never returns if the predecessor stops before that.
-    async fn repaired(&mut self) {
-        let seen_repairs = self.seen_repairs;
-        if self.status.wait_for(|status| status.repairs != seen_repairs).await.is_err() {
+    /// Waits for another content than the one that was seen last. Never returns if the predecessor stops before that.
+    async fn changed(&mut self) {
+        let seen = self.seen;
+        if self.status.wait_for(|status| status.content != seen).await.is_err() {
             pending::<()>().await;
         }
     }

@@ -2,7 +2,8 @@
 
 use crate::{delivery_values::Update, serial_blocking_jobs::BlockingOperation};
 use async_trait::async_trait;
-use std::{path::PathBuf, time::Duration};
+use reloader_util::digest::Digest;
+use std::{future::pending, path::PathBuf, time::Duration};
 
 /// A destination of values.
 #[async_trait]
@@ -49,6 +50,29 @@ pub trait Sink: Send + Sync {
     async fn external_change(&self) -> Option<ExternalChange> {
         None
     }
+
+    /// Returns the content of the file that the sink writes; `None` if the sink writes no file, or before the first
+    /// successful delivery.
+    ///
+    /// A notifier beside the sink runs only after this content has changed.
+    fn file_content(&self) -> Option<FileContent> {
+        None
+    }
+
+    /// Waits until a file from which the sink derives the content has changed, such as a template. Never returns for a
+    /// sink without such a file. The worker then delivers the same values again.
+    async fn input_changed(&self) {
+        pending().await
+    }
+}
+
+/// Content of the file that a sink writes, after the last successful delivery.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FileContent {
+    /// Digest of the content; `None` if the sink has removed the file.
+    pub digest: Option<Digest>,
+    /// Number of writes and removals that changed the file, since the start of the sink.
+    pub writes: u64,
 }
 
 /// Change of a target by another program.

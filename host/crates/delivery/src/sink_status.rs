@@ -1,5 +1,6 @@
 //! Status of a sink.
 
+use crate::sink::FileContent;
 use jiff::Timestamp;
 use reloader_engine::types::{Revision, SourceName};
 use std::sync::Arc;
@@ -21,6 +22,8 @@ pub struct SinkStatus {
     /// Number of repairs: deliveries that wrote a file again after another program had changed it. Repairs also
     /// count as `changes`.
     pub repairs: u64,
+    /// Content of the file that the sink writes; `None` before the first delivery, and for a sink that writes no file.
+    pub content: Option<FileContent>,
     /// Number of successful deliveries.
     pub succeeded: u64,
     /// Number of failed attempts.

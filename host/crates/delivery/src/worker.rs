@@ -5,7 +5,7 @@ use crate::{
     delivery_log::DeliveryLog,
     delivery_record_store::DeliveryRecordStore,
     delivery_values::Update,
-    notifier_waits_for_file_sinks::Predecessors,
+    notifier_waits_for_file_sinks::{Predecessor, Predecessors},
     serial_blocking_jobs::POOL,
     sink::{Delivered, ExternalChange, Retry, Sink, SinkError},
     sink_status::{SinkState, SinkStatus},
@@ -30,7 +30,7 @@ use tracing::{Instrument, debug, error, info, warn};
 pub struct Worker {
     name: String,
     subscriptions: SourceSubscriptions,
-    sink: Box<dyn Sink>,
+    sink: Arc<dyn Sink>,
     settings: WorkerSettings,
     delivery_records: Box<dyn DeliveryRecordStore>,
     status: watch::Sender<SinkStatus>,
@@ -102,7 +102,7 @@ impl Worker {
         Self {
             name: name.into(),
             subscriptions,
-            sink,
+            sink: sink.into(),
             settings,
             delivery_records,
             status,
@@ -115,13 +115,13 @@ impl Worker {
         }
     }
 
-    /// Makes the worker deliver each update only after the `predecessors` have delivered it. Each predecessor is
-    /// the status of another sink.
+    /// Makes the worker deliver each update only after the `predecessors` have delivered it.
     ///
-    /// A notifier runs after the file sinks in this way. While a file sink fails, the notifier waits. When a
-    /// file sink has repaired its file, the notifier runs again.
+    /// A notifier runs after the file sinks in this way, and only if the content of one of their files differs from the
+    /// content with which the notifier has succeeded last, or was written since. While a file sink fails, the notifier
+    /// waits. If one of the sinks writes no file, the notifier runs for each new value.
     #[must_use]
-    pub fn after(mut self, predecessors: Vec<watch::Receiver<SinkStatus>>) -> Self {
+    pub fn after(mut self, predecessors: Vec<Predecessor>) -> Self {
         self.predecessors = Predecessors::new(predecessors);
         self
     }
@@ -213,7 +213,8 @@ impl Worker {
     }
 
     /// Waits for a newer value or a stop. Until then, delivers `update` again when another program has changed
-    /// the target, and when a predecessor has repaired its file.
+    /// the target, when a file has changed from which the sink derives the content, and when a predecessor has written
+    /// its file.
     async fn keep_delivered(&mut self, update: &Update) -> Wake {
         let interval = self.sink.repair_interval();
         loop {
@@ -221,12 +222,15 @@ impl Worker {
                 .filter(|_| self.delivered.is_some())
                 .map(|interval| Instant::now() + backoff::equal_jitter(interval));
             let mut predecessors = mem::take(&mut self.predecessors);
+            let sink = Arc::clone(&self.sink);
             let wake = tokio::select! {
                 wake = self.wait(check_at) => Some(wake),
-                () = predecessors.repaired() => None,
+                () = predecessors.changed() => None,
+                () = sink.input_changed() => None,
             };
             self.predecessors = predecessors;
             let change = match wake {
+                None if self.subscriptions.refresh() => return Wake::NewValue,
                 None => None,
                 Some(Wake::Due) => match self.external_change().await {
                     Ok(Ok(None)) => continue,
@@ -238,7 +242,9 @@ impl Worker {
                 },
                 Some(wake) => return wake,
             };
-            self.delivered = None;
+            if self.predecessors.is_empty() {
+                self.delivered = None;
+            }
             match self.deliver(update, change.as_ref()).await {
                 Wake::Due => {}
                 wake => return wake,
@@ -261,17 +267,24 @@ impl Worker {
     /// Delivers an update, with retries. Returns [`Wake::Due`] when the update is delivered or no retry follows.
     /// `change` is the change of the target by another program that this delivery repairs, if any.
     async fn deliver(&mut self, update: &Update, change: Option<&ExternalChange>) -> Wake {
-        let digest = self.digest(update).await;
-        if self.delivered == Some(digest) {
+        if let Some(wake) = self.wait_for_predecessors(update).await {
+            return wake;
+        }
+        let is_written = self.predecessors.mark_seen();
+        // A predecessor may have delivered a newer value, with which the notifier has to run.
+        if !self.predecessors.is_empty() && self.subscriptions.refresh() {
+            return Wake::NewValue;
+        }
+        let digest = match self.predecessors.digest() {
+            Some(contents) => contents,
+            None => self.digest(update).await,
+        };
+        if self.delivered == Some(digest) && !is_written {
             debug!(sink = self.name, "values already delivered");
             self.report_success(update, Delivered::Same, None);
             return Wake::Due;
         }
-        if let Some(wake) = self.wait_for_predecessors(update).await {
-            return wake;
-        }
         self.delivered = None;
-        self.predecessors.mark_repairs_seen();
         if !self.sink.detects_unchanged() {
             self.delivery_records.begin().await;
         }
@@ -424,6 +437,7 @@ impl Worker {
             status.at = Some(Timestamp::now());
             status.changes += u64::from(delivered == Delivered::Changed);
             status.repairs += u64::from(change.is_some());
+            status.content = self.sink.file_content();
             status.succeeded += 1;
             status.state = SinkState::Done;
             (status.failing, status.attempts, status.next_try) = (None, 0, None);

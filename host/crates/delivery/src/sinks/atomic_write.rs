@@ -14,10 +14,10 @@ use super::{
 };
 use crate::{
     serial_blocking_jobs::{BlockingJobs, BlockingOperation},
-    sink::{Delivered, ExternalChange, SinkError},
+    sink::{Delivered, ExternalChange, FileContent, SinkError},
 };
 use reloader_fs_watch::{FileFingerprint, open_without_following_link};
-use reloader_util::blocking_pool::BlockingError;
+use reloader_util::{blocking_pool::BlockingError, digest::Digest, sync::Mutex};
 use rustix::{fs::OFlags, io::Errno};
 use std::{
     fs::{self, File, Metadata, OpenOptions, Permissions},
@@ -37,6 +37,8 @@ pub(super) struct Target {
     settings: Arc<TargetSettings>,
     /// Blocking operations of the sink, run one at a time.
     jobs: BlockingJobs<TargetState>,
+    /// Content after the last successful write or removal.
+    content: Arc<Mutex<Option<FileContent>>>,
 }
 
 /// State of a [`Target`] after its previous operations.
@@ -52,13 +54,19 @@ struct TargetState {
 /// Result of a write.
 struct Written {
     delivered: Delivered,
+    /// `true` if the content of the file was different.
+    is_content_changed: bool,
     /// Fingerprint of the file with the new content.
     fingerprint: FileFingerprint,
 }
 
 impl Target {
     pub(super) fn new(settings: TargetSettings) -> Self {
-        Self { settings: Arc::new(settings), jobs: BlockingJobs::default() }
+        Self {
+            settings: Arc::new(settings),
+            jobs: BlockingJobs::default(),
+            content: Arc::default(),
+        }
     }
 
     /// Writes `content`, or removes the file if `content` is `None`.
@@ -66,17 +74,29 @@ impl Target {
         &self,
         content: Option<bytes::Bytes>,
     ) -> Result<Delivered, SinkError> {
-        let settings = Arc::clone(&self.settings);
+        let (settings, known) = (Arc::clone(&self.settings), Arc::clone(&self.content));
         let writing = self.jobs.run(self.operation("writing"), move |state| {
             state.written = None;
             let path = resolve_links(&settings.path)?;
             if !std::mem::replace(&mut state.is_cleaned_up, true) {
                 remove_stale_temporaries(&path);
             }
-            let Some(content) = content else { return settings.remove(&path) };
-            let written = settings.write(&path, &content)?;
-            state.written = Some(written.fingerprint);
-            Ok(written.delivered)
+            let (delivered, is_changed, digest) = match content {
+                None => {
+                    let delivered = settings.remove(&path)?;
+                    (delivered, delivered == Delivered::Changed, None)
+                }
+                Some(content) => {
+                    let written = settings.write(&path, &content)?;
+                    state.written = Some(written.fingerprint);
+                    let digest = Digest::of(&content);
+                    (written.delivered, written.is_content_changed, Some(digest))
+                }
+            };
+            let mut known = known.lock();
+            let writes = known.map_or(0, |known| known.writes) + u64::from(is_changed);
+            *known = Some(FileContent { digest, writes });
+            Ok(delivered)
         });
         let written = writing.await.unwrap_or_else(|error| Err(error.into()));
         written.map_err(|error| self.explain(&error))
@@ -89,6 +109,11 @@ impl Target {
         job: impl FnOnce() -> R + Send + 'static,
     ) -> Result<R, BlockingError> {
         self.jobs.run(operation, move |_| job()).await
+    }
+
+    /// See [`Sink::file_content`](crate::Sink::file_content).
+    pub(super) fn content(&self) -> Option<FileContent> {
+        *self.content.lock()
     }
 
     /// Returns the operation that runs now.
@@ -170,7 +195,7 @@ impl TargetSettings {
                     *metadata = file.metadata()?;
                 }
                 let fingerprint = FileFingerprint::from_metadata(&*metadata);
-                return Ok(Written { delivered, fingerprint });
+                return Ok(Written { delivered, is_content_changed: false, fingerprint });
             }
             if let Backup::Suffix(suffix) = &self.backup {
                 let mut backup = path.as_os_str().to_owned();
@@ -196,7 +221,7 @@ impl TargetSettings {
         };
         let fingerprint = FileFingerprint::from_metadata(&file.metadata()?);
         self.sync_directory(&directory)?;
-        Ok(Written { delivered: Delivered::Changed, fingerprint })
+        Ok(Written { delivered: Delivered::Changed, is_content_changed: true, fingerprint })
     }
 
     /// Syncs the content of a file if `durable` is set. A temporary file is synced before it is renamed.

@@ -4,7 +4,7 @@ use super::{atomic_write::Target, file_settings::TargetSettings};
 use crate::{
     delivery_values::Update,
     serial_blocking_jobs::BlockingOperation,
-    sink::{Delivered, ExternalChange, Sink, SinkError},
+    sink::{Delivered, ExternalChange, FileContent, Sink, SinkError},
 };
 use async_trait::async_trait;
 use std::time::Duration;
@@ -41,6 +41,10 @@ impl Sink for File {
 
     fn detects_unchanged(&self) -> bool {
         true
+    }
+
+    fn file_content(&self) -> Option<FileContent> {
+        self.target.content()
     }
 
     fn blocking_operation(&self) -> Option<BlockingOperation> {

@@ -20,5 +20,6 @@ mod file_preflight;
 pub(crate) mod file_settings;
 mod path_resolution;
 mod template_engine;
+mod template_file;
 pub(crate) mod template_variables;
 mod temporary_file;

@@ -4,23 +4,25 @@ use super::{
     atomic_write::Target,
     file_settings::{TargetSettings, file_sink_settings},
     template_engine::{MAX_RENDERED_BYTES, Output, environment},
+    template_file::TemplateFile,
     template_variables::{Parse, SINGLE_SOURCE_VARIABLES, variables},
 };
 use crate::{
     delivery_values::Update,
     preflight_warning::PreflightWarning,
     serial_blocking_jobs::BlockingOperation,
-    sink::{Delivered, ExternalChange, Sink, SinkError},
+    sink::{Delivered, ExternalChange, FileContent, Sink, SinkError},
 };
 use async_trait::async_trait;
 use bytes::Bytes;
 use minijinja::{Environment, Error};
-use reloader_fs_watch::{RegularFileError, read_regular_file};
+use reloader_fs_watch::{FileFingerprint, RegularFileError, read_regular_file};
 use reloader_util::blocking_pool::BlockingError;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::{
     fmt::Display,
+    future::pending,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -35,7 +37,8 @@ file_sink_settings! {
         /// `base64`, `revision`, `media_type` and `at`. An undefined variable is an error.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         pub template: Option<String>,
-        /// Path of a template file, as an alternative to `template`. It is read for each delivery.
+        /// Path of a template file, as an alternative to `template`. It is read for each delivery, and
+        /// rendered again when it is saved.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         pub template_file: Option<PathBuf>,
         /// Format in which values are parsed: `auto` selects it by the media type; a value without a
@@ -134,6 +137,8 @@ pub struct Template {
     text: Text,
     parse: Parse,
     target: Target,
+    /// Watch of the template file.
+    file: Option<TemplateFile>,
 }
 
 /// Text of a template: inline, or in a file.
@@ -169,7 +174,11 @@ impl Template {
             let compiled = environment.template_from_named_str(INLINE_NAME, text);
             compiled.map_err(|error| SinkError::permanent(explain(&error)))?;
         }
-        Ok(Self { text, parse: settings.parse, target: Target::new(settings.target()) })
+        let file = match &text {
+            Text::Inline(_) => None,
+            Text::File(path) => Some(TemplateFile::new(path)),
+        };
+        Ok(Self { text, parse: settings.parse, target: Target::new(settings.target()), file })
     }
 }
 
@@ -184,8 +193,15 @@ impl Sink for Template {
             Text::Inline(text) => (INLINE_NAME.to_owned(), text),
             Text::File(path) => {
                 let reading = BlockingOperation::on_file("reading", &path);
-                let read = self.target.run(reading, move || read_template(&path)).await;
-                read.map_err(failed)??
+                let read = self.target.run(reading, move || {
+                    // Taken before the read, so that a change during the read is detected later.
+                    (FileFingerprint::read(&path), read_template(&path))
+                });
+                let (fingerprint, text) = read.await.map_err(failed)?;
+                if let Some(file) = &self.file {
+                    file.set_read(fingerprint);
+                }
+                text?
             }
         };
         let rendering = BlockingOperation::new(
@@ -208,6 +224,17 @@ impl Sink for Template {
 
     fn repair_interval(&self) -> Option<Duration> {
         self.target.repair_interval()
+    }
+
+    fn file_content(&self) -> Option<FileContent> {
+        self.target.content()
+    }
+
+    async fn input_changed(&self) {
+        match &self.file {
+            Some(file) => file.changed().await,
+            None => pending().await,
+        }
     }
 
     async fn external_change(&self) -> Option<ExternalChange> {

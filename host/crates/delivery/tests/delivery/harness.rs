@@ -3,8 +3,8 @@
 
 use async_trait::async_trait;
 use reloader_delivery::{
-    Delivered, DeliveryRecordStore, Digest, NoDeliveryRecords, Part, Sink, SinkError, SinkStatus,
-    Stopper, Update, Worker, WorkerSettings,
+    Delivered, DeliveryRecordStore, Digest, NoDeliveryRecords, Part, Predecessor, Sink, SinkError,
+    SinkStatus, Stopper, Update, Worker, WorkerSettings,
 };
 use reloader_engine::types::{Snapshot, SourceName};
 use reloader_source::latest_value::{Subscription, Writer, store};
@@ -99,10 +99,19 @@ pub(crate) fn spawn_worker_after(
     sink: impl Sink + 'static,
     other: &RunningWorker,
 ) -> RunningWorker {
+    spawn_notifier(source, sink, other, NoDeliveryRecords)
+}
+
+/// Spawns a worker that delivers after `other`, which starts together with it.
+pub(crate) fn spawn_notifier(
+    source: &TestSource,
+    sink: impl Sink + 'static,
+    other: &RunningWorker,
+    records: impl DeliveryRecordStore + 'static,
+) -> RunningWorker {
     let (inputs, settings) = (vec![source.input()], WorkerSettings::default());
-    let worker =
-        Worker::new("after", inputs, Box::new(sink), settings, Box::new(NoDeliveryRecords));
-    run(worker.after(vec![other.status.clone()]))
+    let worker = Worker::new("after", inputs, Box::new(sink), settings, Box::new(records));
+    run(worker.after(vec![Predecessor::starting(other.status.clone())]))
 }
 
 fn run(worker: Worker) -> RunningWorker {
