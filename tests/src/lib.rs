@@ -30,4 +30,4 @@ pub use redis::Redis;
 pub use requirements::{have, skip};
 pub use rust_guest::{build_guest, guest, number_range};
 pub use text_guest::{component, text_guest, with_component, with_section};
-pub use wait::{WAIT_TIMEOUT, wait_until};
+pub use wait::{WAIT_TIMEOUT, wait_until, wait_until_or};

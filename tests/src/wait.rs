@@ -21,7 +21,11 @@ pub fn wait_until(what: &str, is_so: impl FnMut() -> bool) {
 }
 
 /// Like [`wait_until`], with a description that is only computed when the wait fails.
-pub(crate) fn wait_until_or(describe: impl Fn() -> String, mut is_so: impl FnMut() -> bool) {
+///
+/// # Panics
+///
+/// If the condition is not true within [`WAIT_TIMEOUT`].
+pub fn wait_until_or(describe: impl Fn() -> String, mut is_so: impl FnMut() -> bool) {
     let start = Instant::now();
     while !is_so() {
         assert!(start.elapsed() < WAIT_TIMEOUT, "timeout waiting for: {}", describe());
