@@ -127,7 +127,8 @@ const EXAMPLES: [(&str, &str); 8] = [
 
 const EXIT_STATUS: &str = "\
 Exit status: 0 on success, 1 on a runtime error, 2 on invalid arguments or configuration.
-`run --config` exits with the exit status of `[command]`.
+`run --config` exits with the exit status of `[command]`; with 0 if the command ends through the
+signal with which the host stops it.
 While no command is running, `run --config` exits with status 2 as soon as all sources, or one
 source that `[command]` requires, have ended. A source ends if it cannot work with its
 configuration.";

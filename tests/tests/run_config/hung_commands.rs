@@ -45,5 +45,5 @@ fn hung_start_of_command_does_not_delay_stop() {
     t.write("reloader.toml", config);
     let mut host = t.run(&["run", "--config", "reloader.toml"]);
     host.wait_for_log("all required values available; starting the command");
-    assert_eq!(host.stop().code(), Some(143), "{}", host.stderr());
+    assert_eq!(host.stop().code(), Some(0), "{}", host.stderr());
 }

@@ -265,7 +265,8 @@ impl Supervisor {
         *self.exit.insert(exit)
     }
 
-    /// Stops the program, kills its process group after the grace period, and returns its exit.
+    /// Stops the program, kills its process group after the grace period, and returns its exit. The exit of a program
+    /// that ends through the stop signal is 0.
     pub async fn stop(mut self) -> Exit {
         let _ = self.requests.send(Request::Stop).await;
         self.ended().await
@@ -311,7 +312,7 @@ impl SupervisorTask {
             // A new process reads the current values, so it needs no notification of earlier changes.
             self.discard_notification();
             let end = match self.start().await {
-                None => RunEnd::Stopped(Exit::killed_by(self.settings.kill_signal)),
+                None => RunEnd::Stopped(Exit { code: 0 }),
                 Some(Ok(group)) => {
                     self.log.started(&self.settings.command);
                     self.supervise(group).await
@@ -439,7 +440,7 @@ impl SupervisorTask {
                         self.log.restarting();
                         return match self.stop(group).await {
                             (_, false) => RunEnd::Restart,
-                            (status, true) => RunEnd::Stopped(exit(status)),
+                            (status, true) => RunEnd::Stopped(self.stopped(exit(status))),
                         };
                     };
                     let retry_in = backoff::exponential_with_jitter(
@@ -455,11 +456,18 @@ impl SupervisorTask {
                 request = self.requests.recv() => match request {
                     Some(Request::Forward(signal)) => group.signal(signal),
                     Some(Request::Stop) | None => {
-                        return RunEnd::Stopped(exit(self.stop(group).await.0));
+                        let status = self.stop(group).await.0;
+                        return RunEnd::Stopped(self.stopped(exit(status)));
                     }
                 }
             }
         }
+    }
+
+    /// Returns the exit of a program that was stopped on request. An end through the stop signal is a success, so that a
+    /// service manager does not count the stop as a failure.
+    fn stopped(&self, exit: Exit) -> Exit {
+        if exit == Exit::killed_by(self.settings.kill_signal) { Exit { code: 0 } } else { exit }
     }
 
     /// Stops the program. Returns its status, and whether a stop of the supervisor was requested

@@ -77,6 +77,15 @@ async fn burst_causes_one_notification() {
     assert!(dir.lines("log").len() <= 4, "{:?}", dir.lines("log"));
 }
 
+/// A service manager must not count the stop as a failure.
+#[tokio::test]
+async fn end_through_the_stop_signal_is_a_success() {
+    let dir = TestDir::new();
+    let program = Supervisor::start(shell(&dir, "echo $$ > own; exec sleep 3600"));
+    wait_until_ready(&dir).await;
+    assert_eq!(program.stop().await, Exit { code: 0 });
+}
+
 /// A notification before the program has installed its handler kills the program, and the supervisor starts it again.
 /// This can happen after a boot: the restored value is published first, and the current value shortly after.
 #[tokio::test]
