@@ -6,7 +6,7 @@
 
 /// Parsed input: the mode and the read size from the first line, and the bytes that the server sends.
 pub(crate) struct ServerScript<'a> {
-    /// Mode of the plugin, as a letter.
+    /// ASCII letter that selects the settings of the plugin, such as reading one key or watching it.
     pub(crate) mode: u8,
     /// Number of bytes in each read.
     pub(crate) read_bytes: usize,

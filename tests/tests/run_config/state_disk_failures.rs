@@ -180,7 +180,7 @@ fn removed_state_directory_is_written_again() {
     host.wait_for_log("removed while the host was running");
     host.wait_for_log("state store writable again");
     // The control socket is restored too.
-    host.wait_for_log("Unix socket file missing, bound again");
+    host.wait_for_log("Unix socket file was removed, socket bound again");
     assert_eq!(history(&t), [3, 2, 1]);
     host.kill();
     fs::remove_file(t.path("a.in")).unwrap();

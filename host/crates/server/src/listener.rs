@@ -195,11 +195,11 @@ async fn bind_after_removal(path: Option<&Path>) -> UnixListener {
         let shown = path.display();
         match private_socket::bind(path).await {
             Ok(bound) => {
-                info!(path = %shown, "Unix socket file missing, bound again");
+                info!(path = %shown, "Unix socket file was removed, socket bound again");
                 return bound;
             }
             // The directory of the socket may be missing, too. The state store creates the state directory again.
-            Err(error) => debug!(path = %shown, %error, "Unix socket file missing, binding failed"),
+            Err(error) => debug!(path = %shown, %error, "Unix socket file was removed, binding the socket again failed"),
         }
     }
 }
