@@ -199,7 +199,9 @@ async fn bind_after_removal(path: Option<&Path>) -> UnixListener {
                 return bound;
             }
             // The directory of the socket may be missing, too. The state store creates the state directory again.
-            Err(error) => debug!(path = %shown, %error, "Unix socket file was removed, binding the socket again failed"),
+            Err(error) => {
+                debug!(path = %shown, %error, "Unix socket file was removed, binding the socket again failed")
+            }
         }
     }
 }
