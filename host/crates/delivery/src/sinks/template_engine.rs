@@ -5,13 +5,14 @@
 use crate::document_node_count_and_emptiness::DocumentScan;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use minijinja::{
-    AutoEscape, Environment, Error, ErrorKind, State, UndefinedBehavior, Value,
-    filters::{slice, tojson},
+    AutoEscape, Environment, Error, ErrorKind, State, UndefinedBehavior, Value, escape_formatter,
+    filters::slice,
     syntax::SyntaxConfig,
-    value::{Kwargs, Serde},
+    value::{Kwargs, Serde, ValueKind},
 };
+use minijinja_contrib::pycompat::unknown_method_callback;
 use serde::{Serialize, de::DeserializeSeed};
-use serde_json::ser::{PrettyFormatter, Serializer};
+use serde_json::ser::{Formatter, PrettyFormatter, Serializer};
 use std::{
     fmt::Display,
     io::{self, Write},
@@ -68,7 +69,10 @@ pub(crate) fn environment() -> Environment<'static> {
             serde_json::from_str(text).map_err(|error| failed(&error))?;
         Ok::<_, Error>(Value::from(Serde(value)))
     });
-    environment.add_filter("tojson", bounded_tojson);
+    environment.add_filter("tojson", tojson);
+    environment.set_formatter(write_value);
+    // Methods of Python's texts, lists and dictionaries, which most templates for Jinja2 use.
+    environment.set_unknown_method_callback(unknown_method_callback);
     environment.add_filter("quote", |state: &State<'_, '_>, text: &str| {
         charge(state, text.len() + 3 * text.matches('\'').count())?;
         Ok::<_, Error>(format!("'{}'", text.replace('\'', r"'\''")))
@@ -98,10 +102,8 @@ pub(crate) fn check_json(text: &[u8]) -> Result<(), serde_json::Error> {
     DocumentScan { nodes: &mut nodes }.deserialize(&mut json).map(drop)
 }
 
-/// Filter `tojson` with a size limit.
-///
-/// The filter `tojson` of minijinja allocates the whole text. This function first measures the size of the text.
-fn bounded_tojson(
+/// Filter `tojson`: JSON text, as it is, without the escapes that minijinja adds for HTML.
+fn tojson(
     state: &State<'_, '_>,
     value: &Value,
     indent: Option<Value>,
@@ -111,45 +113,103 @@ fn bounded_tojson(
         Some(indent) => Some(indent),
         None => kwargs.get("indent")?,
     };
-    let spaces = match &indent {
-        None => 0,
+    kwargs.assert_all_used()?;
+    let spaces = match indent {
+        None => None,
         Some(indent) => match bool::try_from(indent.clone()) {
-            Ok(_) => 2,
-            Err(_) => usize::try_from(indent.clone())?,
+            Ok(is_indented) => is_indented.then_some(2),
+            Err(_) => Some(usize::try_from(indent)?),
         },
     };
-    if spaces > MAX_JSON_INDENT {
+    if spaces > Some(MAX_JSON_INDENT) {
         return Err(invalid(format!("`tojson` indents by at most {MAX_JSON_INDENT} spaces")));
     }
-    let mut output = ByteCounter::default();
-    let spaces = " ".repeat(spaces);
-    let formatter = PrettyFormatter::with_indent(spaces.as_bytes());
-    let counted = value.serialize(&mut Serializer::with_formatter(&mut output, formatter));
-    if output.bytes > MAX_JSON_BYTES {
+    to_json(state, value, spaces).map(Value::from)
+}
+
+/// Returns a value as JSON text, with `indent` spaces for each level, or on one line with spaces after `,` and `:`.
+fn to_json(state: &State<'_, '_>, value: &Value, indent: Option<usize>) -> Result<String, Error> {
+    let mut output = JsonText::default();
+    let serialized = match indent {
+        Some(spaces) => {
+            let spaces = " ".repeat(spaces);
+            let formatter = PrettyFormatter::with_indent(spaces.as_bytes());
+            value.serialize(&mut Serializer::with_formatter(&mut output, formatter))
+        }
+        None => value.serialize(&mut Serializer::with_formatter(&mut output, OneLine)),
+    };
+    if output.is_full {
         let limit = MAX_JSON_BYTES >> 20;
         return Err(invalid(format!("the output of `tojson` is larger than {limit} MiB")));
     }
-    state.consume_fuel((output.bytes / JSON_BYTES_PER_STEP) as u64)?;
-    counted.map_err(|error| invalid(format!("cannot convert the value to JSON: {error}")))?;
-    tojson(value, indent, kwargs)
+    state.consume_fuel((output.text.len() / JSON_BYTES_PER_STEP) as u64)?;
+    serialized.map_err(|error| invalid(format!("cannot convert the value to JSON: {error}")))?;
+    String::from_utf8(output.text).map_err(|error| invalid(error.to_string()))
+}
+
+/// JSON on one line, with a space after `,` and `:`, as Python writes it.
+struct OneLine;
+
+impl Formatter for OneLine {
+    fn begin_array_value<W: ?Sized + Write>(
+        &mut self,
+        writer: &mut W,
+        first: bool,
+    ) -> io::Result<()> {
+        writer.write_all(if first { b"" } else { b", " })
+    }
+
+    fn begin_object_key<W: ?Sized + Write>(
+        &mut self,
+        writer: &mut W,
+        first: bool,
+    ) -> io::Result<()> {
+        writer.write_all(if first { b"" } else { b", " })
+    }
+
+    fn begin_object_value<W: ?Sized + Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        writer.write_all(b": ")
+    }
+}
+
+/// Writes the value of an expression: texts as they are, all other values as JSON, so that programs can read them.
+fn write_value(
+    output: &mut minijinja::Output<'_>,
+    state: &mut State<'_, '_>,
+    value: &Value,
+) -> Result<(), Error> {
+    match value.kind() {
+        ValueKind::Bool
+        | ValueKind::None
+        | ValueKind::Seq
+        | ValueKind::Map
+        | ValueKind::Iterable => {
+            let text = to_json(state, value, None)?;
+            output.write_str(&text).map_err(Error::from)
+        }
+        _ => escape_formatter(output, state, value),
+    }
 }
 
 fn invalid(reason: String) -> Error {
     Error::new(ErrorKind::InvalidOperation, reason)
 }
 
-/// Writer that counts bytes, and fails after [`MAX_JSON_BYTES`].
+/// JSON text, at most [`MAX_JSON_BYTES`].
 #[derive(Default)]
-struct ByteCounter {
-    bytes: usize,
+struct JsonText {
+    text: Vec<u8>,
+    /// `true` if the text exceeded the limit.
+    is_full: bool,
 }
 
-impl Write for ByteCounter {
+impl Write for JsonText {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.bytes = self.bytes.saturating_add(bytes.len());
-        if self.bytes > MAX_JSON_BYTES {
+        if self.text.len() + bytes.len() > MAX_JSON_BYTES {
+            self.is_full = true;
             return Err(io::Error::other("too large"));
         }
+        self.text.extend_from_slice(bytes);
         Ok(bytes.len())
     }
 
@@ -202,6 +262,48 @@ mod tests {
         assert!(error.contains("at most 64 spaces"), "{error}");
         assert_eq!(render("{{ [1, 2]|tojson }}", 1).as_deref(), Ok("[1, 2]"));
         assert_eq!(render("{{ [1]|tojson(true) }}", 1).as_deref(), Ok("[\n  1\n]"));
+    }
+
+    /// Programs that read the file do not know the notation of Python.
+    #[test]
+    fn values_are_rendered_as_json() {
+        for (template, expected) in [
+            ("{{ true }} {{ false }} {{ none }} {{ number }}", "true false null 1"),
+            ("{{ ['a', 1, none] }} {{ {'a': [true]} }}", r#"["a", 1, null] {"a": [true]}"#),
+            ("{{ 'it is <b> & ü' }} {{ 1.5 }}", "it is <b> & ü 1.5"),
+            ("{{ 'x' if number }} {{ [1, 2] | join(', ') }}", "x 1, 2"),
+        ] {
+            assert_eq!(render(template, 1).as_deref(), Ok(expected), "{template}");
+        }
+    }
+
+    #[test]
+    fn json_is_not_escaped_for_html() {
+        let template = r#"{{ "http://x/?a=1&b=2" | tojson }} {{ "it's <b>" | tojson }}"#;
+        assert_eq!(render(template, 1).as_deref(), Ok(r#""http://x/?a=1&b=2" "it's <b>""#));
+    }
+
+    #[test]
+    fn methods_of_python_are_available() {
+        for (template, expected) in [
+            ("{% for k, v in {'b': 1}.items() %}{{ k }}={{ v }}{% endfor %}", "b=1"),
+            ("{{ {'a': 1}.get('x', 'd') }}", "d"),
+            ("{{ 'a,b'.split(',')[0] }} {{ 'a,b'.upper() }}", "a A,B"),
+        ] {
+            assert_eq!(render(template, 1).as_deref(), Ok(expected), "{template}");
+        }
+    }
+
+    /// Each of these templates would allocate much more memory than its values.
+    #[test]
+    fn growth_by_methods_is_limited() {
+        for template in [
+            "{% set ns = namespace(x='xxxxxxxx') %}{% for i in range(number) %}\
+             {% set ns.x = ns.x.replace('x', ns.x) %}{% endfor %}{{ ns.x|length }}",
+            "{{ 'x'.rjust(4000000000) |length }}",
+        ] {
+            render(template, 40).expect_err(template);
+        }
     }
 
     #[test]
