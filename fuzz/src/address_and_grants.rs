@@ -71,7 +71,8 @@ fn reparse(grant: &Grant) -> Option<Grant> {
     }
 }
 
-/// Checks that a URL grants its own host, and neither related nor similar hosts.
+/// Checks that a URL grants its own host, and no subdomain, no parent domain, no host of a similar name, and no other
+/// port or scheme.
 fn check_url_grant(text: &str, other: &str, port: u16) {
     let annotation = json!({ "x-connect": { "http": 80, "https": 443, "redis": 6379 } });
     let Some(grants) = implied_grants(annotation, text) else { return };

@@ -20,8 +20,8 @@ const MAX_CALLS: usize = 20;
 /// Password that must not occur in an error, unless the server has sent the same text.
 const SECRET: &str = "hunter2";
 
-/// Reloads several times, once with the read size of the input and once with whole replies. Both runs must
-/// give the same result. Then runs a watch.
+/// Makes a series of reloads with the read size of the input, and the same series with whole replies. Both series
+/// must give the same results. Then runs a watch.
 pub fn run(input: &[u8]) {
     let Some(mut server) = ServerScript::parse(input) else { return };
     server.parts.truncate(MAX_CONNECTIONS);

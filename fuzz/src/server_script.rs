@@ -1,12 +1,12 @@
 //! Script of a fake server, parsed from the input of a fuzz target. Inputs can be written by hand.
 //!
-//! The first byte selects the mode of the plugin. The second byte, usually a digit, is the number of bytes
-//! in each read (`0`: all at once). The following lines are the connections or responses, separated by
-//! lines `--`. A line `~~` is a pause in which no data arrives.
+//! The first byte is the mode: a letter that selects the settings of the plugin. The module of each target lists its
+//! letters. The second byte, usually a digit, is the number of bytes in each read (`0`: all at once). The following
+//! lines are the connections or responses, separated by lines `--`. A line `~~` is a pause in which no data arrives.
 
 /// Parsed input: the mode and the read size from the first line, and the bytes that the server sends.
 pub(crate) struct ServerScript<'a> {
-    /// ASCII letter that selects the settings of the plugin, such as reading one key or watching it.
+    /// ASCII letter that selects the settings of the plugin.
     pub(crate) mode: u8,
     /// Number of bytes in each read.
     pub(crate) read_bytes: usize,
@@ -26,7 +26,7 @@ impl<'a> ServerScript<'a> {
         Some(Self { mode, read_bytes, parts: split(rest, b"--\n") })
     }
 
-    /// Returns whether the server sends a text.
+    /// Returns whether the server sends this text.
     pub(crate) fn contains(&self, text: &str) -> bool {
         let is_in = |part: &&[u8]| part.windows(text.len()).any(|window| window == text.as_bytes());
         self.parts.iter().any(is_in)

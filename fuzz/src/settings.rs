@@ -18,7 +18,8 @@ pub fn run(input: &[u8]) {
     let Ok(text) = str::from_utf8(input) else { return };
     let (schema, pairs) = text.split_once("\n\n").unwrap_or((text, ""));
     let Ok(schema) = serde_json::from_str::<Value>(schema) else { return };
-    // The meta-schema takes some MiB on first use. The regular expressions of a schema may take as much.
+    // The meta-schema takes some MiB on first use. The regular expressions of the input's schema may take some MiB
+    // more.
     with_memory_limit((32 << 20) + 200 * input.len(), || check(&schema, pairs));
 }
 

@@ -104,7 +104,8 @@ impl fmt::Display for Target {
 pub enum EndpointError {
     /// The address is not granted. The message names the missing grant.
     Denied(String),
-    /// The read or write timed out. After a read timeout the connection remains usable.
+    /// No data arrived before the timeout of a read. The connection remains usable. A timeout of a connection attempt
+    /// or of a write is [`Failed`](Self::Failed).
     TimedOut,
     /// The server closed the connection.
     Closed,

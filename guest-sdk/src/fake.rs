@@ -192,7 +192,7 @@ impl Script {
         self
     }
 
-    /// Accepts and ignores all writes of the plugin.
+    /// Accepts and ignores all writes of the plugin on this connection. Do not combine with [`expect`](Self::expect).
     #[must_use]
     pub fn heedless(mut self) -> Self {
         self.heedless = true;

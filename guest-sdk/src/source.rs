@@ -33,13 +33,15 @@ pub trait Reload: Sized {
 /// The host runs the watch in a separate instance. In that instance the host calls `new` and `watch` once,
 /// then `next` repeatedly, and never `reload`.
 pub trait RealtimeWatch: Reload {
-    /// Starts the watch. Every change after the return of this function must lead to an event. The host
-    /// reads the source after this function returns, so the watch need not read the value.
+    /// Starts the watch. `known` is the cursor of the value that the host already has. Every change after the
+    /// return of this function must lead to an event. The host reads the source after this function returns, so
+    /// the watch need not read the value.
     ///
     /// # Errors
     ///
-    /// Returns a failure if the watch cannot be set up. Depending on its configuration, the host polls or
-    /// retries.
+    /// Returns a failure if the watch cannot be set up. The host tries again later, and polls the source
+    /// meanwhile. With the strategy `realtime`, a permanent failure ends the source if it has not been watched
+    /// before.
     fn watch(&mut self, known: Option<&str>) -> Result<(), Failure>;
 
     /// Waits for the next event. Returns [`Event::Alive`] after a period without changes if a liveness

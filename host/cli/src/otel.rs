@@ -130,7 +130,7 @@ impl Drop for Metrics {
     }
 }
 
-/// Upper bound of the failure counters of a source: 2 roles (read, watch) with 5 kinds of failure each.
+/// Maximum number of failure counters of a source: 2 roles (read, watch) with 5 kinds of failure each.
 const MAX_FAILURE_SERIES_PER_SOURCE: usize = 10;
 /// Ratio of the cardinality limit to the number of sources or sinks at the start. A reload can add more of them.
 const CARDINALITY_HEADROOM: usize = 4;

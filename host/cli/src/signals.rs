@@ -40,7 +40,7 @@ impl Stop {
 
     /// Waits for a signal. Completes at once if a signal has already arrived.
     pub(crate) async fn wait(&mut self) {
-        // An error means that the signal thread has ended. It runs until the program exits.
+        // An error would mean that the signal thread has ended. The thread runs until the program exits.
         if self.0.wait_for(|stopped| *stopped).await.is_err() {
             std::future::pending().await
         }

@@ -15,7 +15,7 @@ pub(crate) fn spawn_notifier(handle: Handle) {
 }
 
 async fn notify_changes(handle: Handle) {
-    // Half of the watchdog timeout, as systemd recommends.
+    // Interval of the watchdog notifications: half of the watchdog timeout, as systemd recommends.
     let watchdog = watchdog_enabled().map(|limit| limit / 2).filter(|half| !half.is_zero());
     let mut watchdog_due = watchdog.map(|_| Instant::now());
     let mut readiness = handle.readiness();

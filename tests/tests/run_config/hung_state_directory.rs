@@ -138,7 +138,7 @@ fn source_added_during_hang_continues_its_revisions() {
     assert!(host.stderr().contains("state store unavailable"), "{}", host.stderr());
     drop(mount);
     host.wait_for_log("state store writable again");
-    // The start is retried after 30 seconds.
+    // The host retries the start of the source after 30 seconds.
     let start = Instant::now();
     while fs::read(t.path("a.out")).unwrap() != b"4" {
         assert!(start.elapsed() < Duration::from_secs(60), "{}", host.stderr());

@@ -4,8 +4,8 @@ use crate::config_text::source;
 use e2e::TestHost;
 use std::fs;
 
-/// The limits end the start at its different parts: the thread of the command, log, async runtime, signals,
-/// WebAssembly runtime.
+/// Each limit makes the start fail at another step: the thread of the command, the log, the async runtime, signals, or
+/// the WebAssembly runtime.
 #[test]
 fn exhausted_process_limit_is_named() {
     for limit in [1, 3, 4, 5, 6, 7, 8] {

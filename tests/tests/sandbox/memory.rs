@@ -205,7 +205,7 @@ e2e::cases! {
 #[test]
 fn socket_creation_is_denied() {
     let t = TestHost::new();
-    // Each socket would be a file descriptor of the host.
+    // The host creates none of the sockets, because each would occupy one of its file descriptors.
     let sockets = value_of(&attack(&t, "socket-exhaustion", &[]));
     assert!(sockets.starts_with("0: ") && sockets.contains("access-denied"), "{sockets}");
 }

@@ -231,13 +231,14 @@ impl App {
         info!(%waiting_for, "command waits for required values");
     }
 
-    /// Returns whether a periodic retry is needed: a source update failed, or a cancelled reload is incomplete.
+    /// Returns whether a periodic retry is needed: a source update failed, or the running sources and groups may differ
+    /// from the configuration in effect.
     fn needs_retry(&self) -> bool {
         self.readiness.has_rolled_back() || self.reconciler.is_reconciliation_pending()
     }
 
-    /// Returns the permanent failure of a source that ends the host. Returns `None` while the command runs, or while a
-    /// cancelled reload is incomplete.
+    /// Returns the permanent failure that ends the host: of a source that the command requires, or of all sources.
+    /// Returns `None` while the command runs, or while the running sources may differ from the configuration in effect.
     fn permanent_failure(&self) -> Option<String> {
         if self.supervisor.is_some() || self.reconciler.is_reconciliation_pending() {
             return None;

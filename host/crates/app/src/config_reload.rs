@@ -180,7 +180,7 @@ impl Reconciler {
         self.update_matching(|config, _| config.plugins().any(|plugin| plugin == path)).await;
     }
 
-    /// Completes a cancelled reload, and retries the failed source updates.
+    /// Completes a reload that was cancelled or could not start a source, and retries the failed source updates.
     pub(crate) async fn retry_rolled_back(self: &Arc<Self>) {
         self.finish_cancelled_reload().await;
         self.update_matching(|_, source| source.is_rolled_back()).await;

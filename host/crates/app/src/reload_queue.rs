@@ -15,7 +15,7 @@ pub(crate) enum ReloadTrigger {
     Config,
     /// The file of the named plugin changed.
     Plugin(String),
-    /// Periodic retry of failed source updates and of a cancelled reload.
+    /// Periodic retry of failed source updates, and of a reload that was cancelled or could not start a source.
     Retry,
 }
 

@@ -248,8 +248,8 @@ async fn report_changes(
         if mem::replace(&mut changes, delivered) != delivered {
             notifier.deliveries.send_modify(|totals| totals.changes += 1);
         }
-        // The totals are updated before this report: after a first delivery, it makes the host ready and starts the
-        // command, which must not be notified of that delivery.
+        // The totals are updated before the status change is reported. After a first delivery, the report makes the
+        // host ready and starts the command, which must not be notified of that delivery.
         match is_group {
             true => notifier.group_changed(&owner),
             false => notifier.source_changed(&owner),

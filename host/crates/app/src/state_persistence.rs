@@ -32,7 +32,8 @@ use tracing::{error, warn};
 /// Threads that open and close the state store.
 static POOL: BlockingPool = BlockingPool::new("reloader-store", 2).with_stack_bytes(2 << 20);
 
-/// Time to check the database at the start, which depends on its size.
+/// Time limit for the check of the database at the start, in addition to [`FILE_ACCESS_TIMEOUT`]. The check of a large
+/// database takes long.
 const DATABASE_CHECK_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// Digest that is recorded when a delivery begins. It marks the content of the sink as unknown, in case

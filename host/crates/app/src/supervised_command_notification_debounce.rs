@@ -6,8 +6,8 @@ use tokio::time::{Instant, sleep_until};
 /// Time without a delivery of a group sink after which the command is notified. Group sinks start their deliveries
 /// shortly after the change of a source, so an earlier notification would miss them.
 const GROUP_IDLE_TIME: Duration = Duration::from_millis(40);
-/// Maximum delay of a notification to the command until the group sinks have delivered. Sources that change
-/// all the time would delay it without end.
+/// Maximum time that a notification of the command waits for the group sinks. Without this limit, sources that change
+/// all the time would delay the notification without end.
 const GROUP_WAIT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Pending notification of the command. It is debounced until the group sinks have delivered, so that one

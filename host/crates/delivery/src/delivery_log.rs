@@ -63,8 +63,8 @@ impl DeliveryLog {
     }
 
     /// Decides whether a failed attempt is logged. `is_final` states that the retries with backoff are exhausted,
-    /// or that no retry follows. In a period of failures, a failure is logged if its [kind](kind) differs from that
-    /// of the last logged failure, or if it is the first final failure.
+    /// or that no retry follows. A failure is suppressed if it exceeds the rate limit, or if it repeats the last logged
+    /// failure since the last success: it has the same [kind](kind), and is not the first final one.
     pub(crate) fn failure(&mut self, reason: &str, is_final: bool, now: Instant) -> Option<u64> {
         let period = self.failing.get_or_insert_default();
         let kind = kind(reason);

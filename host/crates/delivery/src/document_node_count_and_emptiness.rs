@@ -9,7 +9,7 @@ use serde::{
 use std::fmt;
 
 /// Deserializer seed that discards the document and returns whether it is empty: `null`, or an empty
-/// string, list or table. `nodes` is the remaining number of allowed values and keys.
+/// string, list or table. `nodes` is the remaining number of allowed values and keys. Fails if the document has more.
 pub(crate) struct DocumentScan<'a> {
     pub(crate) nodes: &'a mut usize,
 }

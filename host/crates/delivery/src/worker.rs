@@ -117,8 +117,8 @@ impl Worker {
 
     /// Makes the worker deliver each update only after the `predecessors` have delivered it.
     ///
-    /// A notifier runs after the file sinks in this way, and only if the content of one of their files differs from the
-    /// content with which the notifier has succeeded last, or was written since. While a file sink fails, the notifier
+    /// This makes a notifier run after the file sinks. The notifier runs only if one of their files has another content
+    /// than at the last successful run, or has been written since that run. While a file sink fails, the notifier
     /// waits. If one of the sinks writes no file, the notifier runs for each new value.
     #[must_use]
     pub fn after(mut self, predecessors: Vec<Predecessor>) -> Self {

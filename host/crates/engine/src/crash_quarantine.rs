@@ -29,7 +29,8 @@ pub(crate) struct CrashCounter {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct RetryPlan {
     pub(crate) retry_in: Duration,
-    /// Number of consecutive crashes if they start a quarantine; `retry_in` is then its length.
+    /// Number of consecutive crashes if they start a quarantine, which lasts for `retry_in`; `None`
+    /// if no quarantine starts.
     pub(crate) quarantined_after: Option<u32>,
 }
 
@@ -86,8 +87,8 @@ impl CrashCounter {
         (self.consecutive, self.quarantine_count) = (0, 0);
     }
 
-    /// Ends the quarantine on an explicit reload. The next quarantine has the configured first
-    /// length again. Returns whether the role was in quarantine.
+    /// Ends the quarantine on an explicit reload. The next quarantine is again as short as a first
+    /// one. Returns whether the role was in quarantine.
     pub(crate) fn lift_quarantine(&mut self) -> bool {
         self.quarantine_count = 0;
         self.reason.take().is_some()

@@ -26,10 +26,11 @@ pub(crate) struct EngineState<V> {
     /// Time of the last confirmation of the published value by the source.
     pub(crate) confirmed_at: Instant,
     /// Unresolved failure since the last confirmation. A failed fetch or a rejection replaces an
-    /// earlier failure. A transient loss of the watch does not.
+    /// earlier failure. A transient loss of the watch is recorded only if there is no earlier
+    /// failure. Any other loss of the watch is not recorded.
     pub(crate) active_failure: Option<Failure>,
     pub(crate) freshness: Freshness,
-    /// Set once the source has confirmed its value since the start, the last unpin and the last
+    /// Set once the source has confirmed its value. Cleared at the start, by an unpin, and by a
     /// replacement of the source.
     pub(crate) has_confirmed: bool,
     pub(crate) has_given_up: bool,

@@ -157,8 +157,8 @@ impl Fetch {
         self.mark_dirty(now);
     }
 
-    /// Records that the watch has reported the value of the source, so that no change is unreported
-    /// any more.
+    /// Records that the watch has reported the value of the source, and thereby every change up to
+    /// now.
     pub(crate) fn change_reported(&mut self) {
         self.unreported_change = false;
     }

@@ -18,9 +18,9 @@ impl<V: Value> EngineState<V> {
             self.mark_stale(self.stale_reason(), effects);
         }
         if was_pending {
-            // The report of the value in validation or of the rejected value confirmed nothing. During
-            // a pin, any answer of the source is a confirmation. A fetch obtains one before the pinned
-            // value becomes stale.
+            // The source has reported a value that is in validation or was rejected. This report was no
+            // confirmation, but during a pin, any answer of the source is one. A new fetch obtains an
+            // answer before the pinned value becomes stale.
             self.fetch.mark_dirty(now);
         }
     }

@@ -18,10 +18,10 @@ pub(crate) struct Backoff {
 const TRANSIENT_FIRST_DELAY: Duration = Duration::from_millis(100);
 /// Maximum retry delay after a transient failure or a crash.
 const TRANSIENT_MAX_DELAY: Duration = Duration::from_secs(10);
-/// Upper bound of the first retry delay after a permanent failure. [`PERMANENT_MAX_DELAY`] bounds
-/// the later ones.
+/// Upper bound of the first retry delay after a permanent failure, a denial or a configuration error.
+/// [`PERMANENT_MAX_DELAY`] bounds the later ones.
 const PERMANENT_FIRST_DELAY: Duration = Duration::from_secs(5);
-/// Maximum retry delay after a permanent failure.
+/// Maximum retry delay after a permanent failure, a denial or a configuration error.
 const PERMANENT_MAX_DELAY: Duration = Duration::from_secs(300);
 /// Maximum delay that a source can request with a `retry-after`. A longer one is shortened.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(3600);
@@ -29,11 +29,11 @@ const MAX_RETRY_AFTER: Duration = Duration::from_secs(3600);
 impl Backoff {
     /// Counts one more failure and returns the delay before the retry.
     ///
-    /// The upper bound doubles with each failure. The delay is a uniformly random share of the upper
-    /// bound (full jitter), which avoids a thundering herd on a shared server. After a crash or a
-    /// permanent failure, it is at least half of the upper bound. After a transient failure or a
-    /// crash, the delay does not exceed the poll interval, unless the source requests a longer delay
-    /// or the interval is shorter than [`TRANSIENT_FIRST_DELAY`].
+    /// The upper bound doubles with each failure. After a transient failure, the delay is a uniformly
+    /// random share of the upper bound (full jitter), which avoids a thundering herd on a shared
+    /// server. After any other failure, it is at least half of the upper bound. After a transient
+    /// failure or a crash, the delay does not exceed the poll interval, unless the source requests a
+    /// longer delay or the interval is shorter than [`TRANSIENT_FIRST_DELAY`].
     pub(crate) fn next_delay(
         &mut self,
         failure: &Failure,

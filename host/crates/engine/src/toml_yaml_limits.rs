@@ -46,8 +46,8 @@ pub fn check_toml(text: &str) -> Result<(), TooComplex> {
     Ok(())
 }
 
-/// Returns the limits of the YAML parser: its defaults (250,000 nodes, 50,000 aliases, 64 levels)
-/// with a lower limit of 250,000 events recorded for anchors.
+/// Returns the limits of the YAML parser: its defaults (250,000 nodes, 50,000 aliases, 64 levels),
+/// but at most 250,000 events recorded for anchors, which is less than the default.
 #[must_use]
 pub fn yaml_options() -> serde_saphyr::Options {
     let mut options = serde_saphyr::Options::default();

@@ -228,8 +228,8 @@ pub enum FailureKind {
     },
     /// Permanent failure: a retry soon is unlikely to succeed.
     Permanent,
-    /// Crash: the plugin trapped, exceeded its CPU time, or exceeded its deadline. The host has
-    /// dropped the plugin instance.
+    /// Crash: the plugin trapped, or exceeded its CPU time, its deadline or its liveness limit. The
+    /// host has dropped the plugin instance. A panic of a native source is a crash, too.
     Crashed,
 }
 

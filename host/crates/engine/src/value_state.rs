@@ -171,7 +171,8 @@ impl<V: Value> ValueState<V> {
     /// holds back.
     ///
     /// Returns `None` if a value in validation or a rejected value has the same cursor. A fetch with
-    /// such a weak cursor would return `Unchanged` and hide that value.
+    /// such a weak cursor would return `Unchanged` and hide that value. Also returns `None` if the
+    /// published value is from a source that was replaced.
     pub(crate) fn cursor(&self) -> Option<Cursor> {
         if let Some(pin) = &self.pin {
             return pin.cursor.clone();

@@ -112,7 +112,8 @@ impl Watch {
         }
     }
 
-    /// Marks the watch as live. Returns whether `session` is the session of the opening watch.
+    /// Marks the watch as live. Does nothing and returns false if `session` is not the session of the
+    /// opening watch.
     pub(crate) fn arm(&mut self, session: Session, now: Instant) -> bool {
         match self.state {
             State::Opening { session: current, .. } if current == session => {
@@ -128,7 +129,8 @@ impl Watch {
         }
     }
 
-    /// Records an event. Returns whether `session` is the session of the live watch.
+    /// Records an event. Does nothing and returns false if `session` is not the session of the live
+    /// watch.
     pub(crate) fn record_event(&mut self, session: Session, now: Instant) -> bool {
         match &mut self.state {
             State::Live { session: current, since, last_event_at } if *current == session => {

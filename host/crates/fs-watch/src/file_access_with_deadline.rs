@@ -43,7 +43,7 @@ impl From<FileAccessError> for io::Error {
 /// # Errors
 ///
 /// Returns an error if the access has not returned within `limit`, or if an earlier access to the same path exceeded
-/// its limit and has not returned yet.
+/// its limit and has not returned yet. Also returns an error if the access panicked, or if no thread is available.
 pub async fn access_within<R: Send + 'static>(
     path: &Path,
     limit: Duration,

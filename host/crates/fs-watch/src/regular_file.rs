@@ -47,7 +47,8 @@ pub fn open(path: &Path) -> io::Result<File> {
     options.open(path)
 }
 
-/// Opens a file for reading as [`open`] does, and fails if the path names a symbolic link (on Unix).
+/// Opens a file for reading as [`open`] does. On Unix, fails if the path names a symbolic link. Other systems follow
+/// the link.
 ///
 /// # Errors
 ///

@@ -25,7 +25,7 @@ const EMPTY_FILE_QUIET_PERIOD: Duration = Duration::from_millis(200);
 pub(crate) const RECHECK_INTERVAL: Duration = Duration::from_millis(10);
 
 /// Returns whether the file was modified within the quiet period, so that its writer may still be
-/// active. An unknown or future modification time counts as recent.
+/// active. An unknown or future modification time counts as recent: the writer may be active.
 pub(crate) fn is_recently_modified(metadata: &Metadata) -> bool {
     metadata
         .modified()
@@ -42,8 +42,8 @@ fn regular_file_metadata(path: &Path) -> Option<Metadata> {
 /// Returns the remaining quiet period at `now`; zero if the writer counts as finished.
 fn remaining_quiet_period(metadata: &Metadata, now: SystemTime) -> Duration {
     let quiet_period = if metadata.len() == 0 { EMPTY_FILE_QUIET_PERIOD } else { QUIET_PERIOD };
-    // If the modification time is unknown, or in the future because it comes from another clock, the writer counts as
-    // finished.
+    // If the modification time is unknown, or in the future because it comes from another clock, it does not show how
+    // long to wait. The writer then counts as finished.
     let age = metadata.modified().ok().and_then(|at| now.duration_since(at).ok());
     age.map_or(Duration::ZERO, |age| quiet_period.saturating_sub(age))
 }

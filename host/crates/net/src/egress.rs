@@ -46,7 +46,8 @@ pub struct EgressSettings {
 /// Network limits of a source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EgressLimits {
-    /// Maximum number of open connections and running requests.
+    /// Maximum number of connections held by the plugin and of running requests, together. The same maximum applies
+    /// separately to the HTTP connections of the source, including idle ones.
     pub connections: usize,
     /// Timeout for a connection: name resolution, dialling and TLS handshake.
     pub connect: Duration,
@@ -99,7 +100,7 @@ pub struct Egress {
     pub(crate) tls: Arc<TlsClientCache>,
     pub(crate) clients: HttpClients,
     pub(crate) bounds: EgressLimits,
-    /// Limit of connections held by the plugin and of running requests.
+    /// Limit of connections held by the plugin and of running requests, together.
     pub(crate) in_use: ConnectionLimit,
 }
 

@@ -130,7 +130,7 @@ impl Limits {
         self.value_rate.max(self.value)
     }
 
-    /// Returns the effective limit `call-data`: at least one value of the maximum size.
+    /// Returns the effective limit `call-data`: at least one value of the maximum size, plus 1 MiB.
     pub(crate) fn call_data(&self) -> usize {
         self.call_data.max(self.value.saturating_add(1 << 20))
     }

@@ -223,7 +223,8 @@ impl SourceBuilder {
         run_on(&SETTINGS_POOL, move || builder.parts()).await
     }
 
-    /// Returns the parts of the source without starting the source.
+    /// Returns the provider, the engine settings, the validators and the counters of the source, without starting the
+    /// source.
     ///
     /// # Errors
     ///

@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 /// Grants that an operator gives to one plugin: explicit ones, and whether settings imply more.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Permission {
-    /// Set if the value of an annotated setting implies a grant.
+    /// Whether the values of annotated settings imply grants. If false, the plugin gets only the explicit grants.
     pub implied: bool,
     /// Explicit grants.
     pub grants: BTreeSet<Grant>,

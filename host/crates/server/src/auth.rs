@@ -164,7 +164,8 @@ impl Caller {
         Err(Problem::forbidden(format!("this token may not access source `{source}`")))
     }
 
-    /// Returns a problem of status 403 if the caller may not access a source, or its values are not readable.
+    /// Returns a problem of status 403 if the caller may not access a source, or may not read its values. If the values
+    /// are configured as not readable, only clients of the control socket may read them.
     pub(crate) fn check_readable(&self, handle: &Handle, source: &str) -> Result<(), Problem> {
         self.check_access(source)?;
         if !self.reads_secrets() && handle.is_readable(source) == Some(false) {

@@ -60,7 +60,8 @@ pub(crate) enum Accepted {
     Unix(UnixStream, Peer),
 }
 
-/// Extension of requests on connections above the connection limit, on which only short requests are answered.
+/// Marks a request, as its extension, on a connection that has a reserved place: one above the connection limit. Such a
+/// connection answers only short requests.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ReservedPlace {
     /// `true` if the client runs on this machine.

@@ -29,6 +29,7 @@ const DELAY_RATIO: u32 = 4;
 /// Upper bound of the delay after a build.
 const MAX_DELAY: Duration = Duration::from_millis(250);
 /// Maximum number of scheduled or delayed responses whose parameters clients choose, such as pages of the source list.
+/// At the maximum, requests for further ones fail with status 503.
 const MAX_PARAMETERIZED: usize = 256;
 /// Time limit of the wait for a build.
 const BUILD_TIMEOUT: Duration = Duration::from_secs(30);

@@ -17,7 +17,8 @@ pub struct SourceState {
     pub value: Option<Snapshot>,
     /// Time of the publication of this revision.
     pub at: Timestamp,
-    /// Time at which the source last confirmed this value. A confirmation wakes subscribers only if it removes a
+    /// Time at which the source last confirmed the published value, or last answered while a value is pinned. The Unix
+    /// epoch before the first confirmation since the start. A confirmation wakes subscribers only if it removes a
     /// rejected value.
     pub last_success_at: Timestamp,
     /// Staleness of the value; `None` while it is fresh.
@@ -51,10 +52,11 @@ impl RejectedValue {
     }
 }
 
-/// Staleness of a value: its source has not confirmed it for longer than the settings allow, or has crashed.
+/// Staleness of a value: its source has not confirmed it for longer than the settings allow, has not confirmed it since
+/// a restart, or has crashed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stale {
-    /// Last failure, for the operator.
+    /// Reason for the operator: the last failure, or that the source has not confirmed the value since a restart.
     pub reason: Arc<str>,
     /// Time at which the value became stale.
     pub since: Timestamp,
@@ -199,8 +201,8 @@ impl Subscription {
         self.receiver.changed().await.map_err(|_| Closed)
     }
 
-    /// Waits for a value that this subscription has not seen, and returns it. Skips removals; use
-    /// [`changed`](Self::changed) and [`state`](Self::state) to see them.
+    /// Waits for a state that this subscription has not seen, with a value that this function has not returned yet.
+    /// Returns the value. Skips removals; use [`changed`](Self::changed) and [`state`](Self::state) to see them.
     ///
     /// # Errors
     ///

@@ -43,9 +43,9 @@ impl Publish for PersistingPublisher {
     }
 
     fn confirmed(&self) {
-        // Publishes a removal if the value from before the restart was not stored and nothing has been published since:
-        // the confirmation then means that the source has no value. After a publication, this revision is too old to
-        // have an effect.
+        // The value from before the restart was not stored. If nothing has been published since, the source confirms
+        // that it has no value, so a removal is published. Otherwise `publish_at` ignores this revision, which is then
+        // too old.
         if let Some(revision) = self.unstored_revision {
             self.writer.publish_at(revision, None, Timestamp::now());
         }

@@ -12,7 +12,8 @@ pub trait Provider: Send + Sync + 'static {
     /// drops an idle reader.
     fn reader(&self) -> Box<dyn Reader>;
 
-    /// Arms a watch. Every change of the value after the return of this function produces an event.
+    /// Arms a watch. Every change of the value after the return of this function produces an event. `known` is the
+    /// cursor of the value that the caller already has.
     ///
     /// # Errors
     ///

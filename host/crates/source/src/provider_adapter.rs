@@ -26,7 +26,7 @@ pub(crate) struct ProviderAdapter {
     validation: Option<Validation>,
 }
 
-/// Validator and the subscription from which it takes the last good value.
+/// Validator, and the subscription that has the last good value (`Candidate::before`).
 struct Validation {
     validator: Arc<dyn Validator>,
     latest: Subscription,

@@ -158,8 +158,8 @@ impl Source {
     ///
     /// # Errors
     ///
-    /// Fails with the permanent failure that ended the source: its settings can never work. No other failure ends a
-    /// source.
+    /// Fails with the permanent failure that ended the source: its settings can never work. Fails with a transient
+    /// failure if the task of the source panicked. No other failure ends a source.
     pub async fn stopped(&mut self) -> Result<(), Failure> {
         if let Some(ended) = &self.ended {
             return ended.clone();

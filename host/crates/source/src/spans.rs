@@ -1,5 +1,5 @@
-//! Tracing spans of reads, watches, validations and deliveries, for OpenTelemetry. Without a subscriber for their
-//! target the spans are disabled, and the log omits them.
+//! Tracing spans of reads, watches, validations and deliveries, for OpenTelemetry. The spans are disabled unless a
+//! subscriber selects their target. The default filter of the log does not select it.
 
 use std::fmt::Display;
 use tracing::Span;

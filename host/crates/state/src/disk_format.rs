@@ -144,7 +144,7 @@ impl StoredRevision {
         }
     }
 
-    /// Describes a change whose value is not known.
+    /// Describes a revision that was published, but whose value was not stored and is lost.
     pub(crate) fn without_value(at: i64) -> Self {
         Self { at, event: StoredEvent::Changed, size: 0, digest: None, media_type: None }
     }

@@ -47,7 +47,7 @@ impl WriteBatch {
         self.sources.values_mut().flat_map(SourceWrites::take_completions).collect()
     }
 
-    /// Returns whether the outcome of a record was already reported: its completion has been taken.
+    /// Returns whether the batch has a record whose completion has already been taken, to report its outcome.
     pub(crate) fn has_completed_records(&self) -> bool {
         let mut records = self.sources.values().flat_map(|writes| &writes.records);
         records.any(|(_, completion)| completion.is_none())

@@ -251,7 +251,7 @@ fn create_directory(path: &Path) -> Result<(), OpenError> {
     permissions::set_mode(path, 0o700).map_err(io_error(path, "set the mode of"))
 }
 
-/// Opens a regular file with mode 0600, if it exists.
+/// Opens a regular file, if it exists, and sets its mode to 0600.
 fn open_existing(path: &Path) -> Result<Option<File>, OpenError> {
     match fs::symlink_metadata(path) {
         Ok(_) => open_private(path, false).map(Some),
@@ -272,7 +272,7 @@ fn is_same_file(path: &Path, file: &File) -> bool {
     }
 }
 
-/// Opens a regular file with mode 0600, independent of the umask.
+/// Opens a regular file, and sets its mode to 0600, independent of the umask. With `create`, creates a missing file.
 fn open_private(path: &Path, create: bool) -> Result<File, OpenError> {
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(create);

@@ -289,7 +289,7 @@ impl WriteQueue {
         self.set_failing(&mut state, reason, now)
     }
 
-    /// Returns whether this is the first failure since the last success.
+    /// Records the reason of a failed or hung write. Returns whether it is the first failure since the last success.
     fn set_failing(&self, state: &mut QueueState, reason: Arc<str>, now: Timestamp) -> bool {
         let since = state.health.failing.take().map(|failing| failing.since);
         state.health.failing = Some(WriteFailure { reason, since: since.unwrap_or(now) });
@@ -427,8 +427,8 @@ mod tests {
         queue.complete_batch(&Saved::Durable);
         assert_eq!(queue.finish_task(false), Some(failing));
         assert_eq!(queue.health(), Health { failing: None, commits: 1, failures: 0 });
-        // The records that were published during the hang are still queued and are written next. Later records are
-        // completed only after their write again.
+        // The records that were published during the hang are still queued and are written next. Records that are added
+        // after the hang are completed only when they are written.
         assert_eq!(take_batch(&queue).last(), Some(&1000));
         assert!(queue.unwritten_publications().is_some(), "the batch is not written yet");
         queue.finish_task(false);
@@ -442,7 +442,7 @@ mod tests {
         queue.report_end(Ok(()));
     }
 
-    /// A file system that returns an error after a hang is one outage.
+    /// A hang that ends with an error of the file system is one failure, which began with the hang.
     #[test]
     fn failure_after_hang_is_not_a_new_one() {
         let (queue, reports) = watch();

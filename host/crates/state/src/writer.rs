@@ -35,7 +35,8 @@ const MIN_RETRY_INTERVAL: Duration = Duration::from_millis(500);
 const MAX_RETRY_INTERVAL: Duration = Duration::from_secs(30);
 /// Time without writes after which the writer checks that its files are still in place.
 const FILE_CHECK_INTERVAL: Duration = Duration::from_secs(5);
-/// Maximum size of the unwritten changes that readers can see, in bytes.
+/// Maximum size of the unwritten changes in the view of the readers, in bytes. A batch that exceeds it makes the writer
+/// open the view again. The new view has all unwritten changes if they take at most half of this, or else none.
 const MAX_VIEW_BYTES: u64 = 64 << 20;
 /// Stack size of the watchdog thread, which only calls completions.
 const WATCHDOG_STACK_BYTES: usize = 512 << 10;

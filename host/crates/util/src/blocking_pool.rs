@@ -264,8 +264,8 @@ impl BlockingPool {
                 .queued
                 .wait_timeout_while(state, self.idle_timeout, |state| state.queue.is_empty());
             state.idle_threads -= 1;
-            // Ends only if another thread runs no operation. A thread that runs an operation may be blocked forever, so
-            // the pool could not rely on it.
+            // This thread ends only if the pool has another thread that is free. A thread that runs an operation may be
+            // blocked forever, so the pool could not rely on it.
             if state.queue.is_empty() && state.threads - state.running.len() > 1 {
                 break;
             }

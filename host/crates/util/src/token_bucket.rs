@@ -64,10 +64,12 @@ impl TokenBucket {
     #[must_use]
     pub fn available(&self, now: Instant) -> u32 {
         let left = self.available_time(now).as_nanos();
-        left.checked_div(self.interval.as_nanos()).map_or(u32::MAX, |tokens| tokens as u32)
+        left.checked_div(self.interval.as_nanos())
+            .map_or(u32::MAX, |tokens| u32::try_from(tokens).unwrap_or(u32::MAX))
     }
 
-    /// Returns the refill time of the available tokens.
+    /// Returns the available tokens, including a fraction of a token, expressed as the time that their refill takes.
+    /// Zero for an empty bucket and for one in debt. This is not a waiting time.
     #[inline]
     #[must_use]
     pub fn available_time(&self, now: Instant) -> Duration {

@@ -6,7 +6,8 @@ use serde_json::{Value, json};
 /// Growth of memory that does not count as a leak: the cache of the state store, buffers of large values, and
 /// fragmentation of the allocator. A run of one hour detects a leak of 25 KiB per second.
 const ALLOWED_MEMORY_KIB: u64 = 32 << 10;
-/// Each resource may grow by at least its first median divided by this number.
+/// Divisor of the first median of a resource. The resource may grow by the quotient, or by its constant
+/// `ALLOWED_…` if that is larger.
 const ALLOWED_SHARE: u64 = 10;
 /// Allowed growth of the number of threads: the pools for file accesses, sinks and plugins grow with the load, up
 /// to a bound.

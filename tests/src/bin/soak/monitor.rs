@@ -37,7 +37,7 @@ pub(crate) struct Monitor {
     revisions: Mutex<Revisions>,
 }
 
-/// Highest revision of each source, over all processes of the host.
+/// Last revision of each source that a reader has seen, over all processes of the host.
 #[derive(Default)]
 pub(crate) struct Revisions(BTreeMap<String, u64>);
 

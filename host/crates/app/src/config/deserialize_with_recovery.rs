@@ -29,7 +29,8 @@ pub(crate) fn deserialize_with_recovery<T: DeserializeOwned>(
         let message = error.inner().to_string();
         let pointer = format!("{at}{path}");
         if let Some(field) = between(&message, "missing field `", "`") {
-            // serde also misses a field that this loop has removed. That field was already reported as invalid.
+            // serde also reports a field as missing if this loop has removed it. That field was already reported as
+            // invalid.
             if !removed.contains(&child_pointer(&path, field)) {
                 let span = document.key_span(&pointer);
                 let message = format!("`{field}` is missing");

@@ -110,7 +110,8 @@ impl<'a> OutputStreams<'a> {
         }
     }
 
-    /// Logs the last lines without line feed. Returns the last lines for an error message.
+    /// Logs the last line of each stream, if it has no line feed. Returns the last lines of both streams, for an error
+    /// message.
     pub(super) fn finish(mut self) -> String {
         self.stdout.finish(&mut self.log);
         self.stderr.finish(&mut self.log);

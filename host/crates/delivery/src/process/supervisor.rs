@@ -284,8 +284,8 @@ struct SupervisorTask {
     settings: SupervisorSettings,
     changed: Arc<Notify>,
     requests: mpsc::Receiver<Request>,
-    /// Number of consecutive exits within [`STABLE_RUN_TIME`] of their starts. A later exit sets the count to 1, and a
-    /// restart because of a changed value sets it to 0.
+    /// Number of consecutive runs that ended within [`STABLE_RUN_TIME`]. The exit after a longer run sets the count to
+    /// 1, and a restart because of a changed value sets it to 0.
     crashes: u32,
     log: SupervisorLog,
 }

@@ -43,8 +43,8 @@ impl Attributes {
         })
     }
 
-    /// Sets the group, the owner and then the mode of `file`. A new file is readable for the host's user only
-    /// until its mode is set.
+    /// Sets the group, the owner and then the mode of `file`. Until the mode of a new file is set, no user other than
+    /// the owner can read it.
     pub(super) fn apply(&self, file: &File) -> io::Result<()> {
         let current = file.metadata()?;
         let mut mode = self.mode;

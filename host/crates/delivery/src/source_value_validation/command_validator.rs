@@ -77,8 +77,8 @@ impl CommandValidator {
     }
 }
 
-/// Exit statuses that do not reject the value: `EX_TEMPFAIL` of `sysexits.h`, and the statuses with
-/// which a shell reports a command that is not executable or not found.
+/// Exit statuses after which the check is retried, and the value is not rejected: `EX_TEMPFAIL` of
+/// `sysexits.h`, and the statuses with which a shell reports a command that is not executable or not found.
 const TRANSIENT_STATUSES: [i32; 3] = [75, 126, 127];
 
 /// Returns the rejection for a failed command: permanent if the command rejected the value,

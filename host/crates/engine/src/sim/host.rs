@@ -284,8 +284,8 @@ impl Host {
             if oracle.published.is_none() || oracle.stale {
                 return None;
             }
-            // A published value that is not stale has to equal the rejected one: an earlier pin
-            // published it without validation.
+            // The source reports a value that the validator rejects. The published value is then
+            // stale, unless it is this same value, which an earlier pin published without validation.
             if oracle.content() != expected {
                 return Some("the published value differs and is not stale");
             }

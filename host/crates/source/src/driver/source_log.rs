@@ -33,7 +33,7 @@ pub(super) struct Log {
     source: SourceName,
     read_failure: Option<Incident>,
     watch_failure: Option<Incident>,
-    /// Reason of the last rejection, until the source confirms its value.
+    /// Reason of the last rejection, until the source confirms the published value or an explicit reload is requested.
     rejection: Option<Arc<str>>,
     staleness: Option<Incident>,
     rate_limit: LogLimit,
@@ -152,7 +152,8 @@ impl Log {
         self.write(now, log_event!(INFO, "value removed", revision));
     }
 
-    /// Records that the source has confirmed its value: the next rejection is logged at WARN, also for the same reason.
+    /// Records that the source has confirmed the published value: the next rejection is logged at WARN, also for the
+    /// same reason.
     pub(super) fn value_confirmed(&mut self) {
         self.rejection = None;
     }

@@ -37,7 +37,7 @@ pub struct Status {
     pub revision: Revision,
     /// Set after a removal: the source has no value any more.
     pub removed: bool,
-    /// Time at which the source last confirmed the value.
+    /// Time at which the source last confirmed the value; `None` before the first confirmation.
     pub last_success_at: Option<Timestamp>,
     /// Staleness of the value; `None` while it is fresh.
     pub stale: Option<Stale>,

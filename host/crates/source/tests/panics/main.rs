@@ -21,7 +21,7 @@ use tokio::{
 
 /// Timeout of each wait; reached only on failure.
 const TIMEOUT: Duration = Duration::from_secs(600);
-/// Number of panics after which a test goes on.
+/// Number of panics that a test waits for before its next step.
 const PANICS: u32 = 3;
 
 /// Place in the code of the embedding program at which a test lets that code panic.
