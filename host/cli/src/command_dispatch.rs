@@ -10,7 +10,7 @@ use crate::{
     run_config,
     stdout::print,
     stdout::print_json,
-    thread_limit::{cannot_start, start_threads},
+    thread_start_error::{cannot_start, start_threads},
 };
 use reloader_app::LogTable;
 use reloader_delivery::process;

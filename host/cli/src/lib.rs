@@ -12,7 +12,7 @@
 //!
 //! - `otel`: export of traces and metrics to an OpenTelemetry collector. Off by default.
 
-mod blocking_threads;
+mod blocking_operation_pool;
 mod check_config;
 mod cli_error;
 mod command_dispatch;
@@ -40,7 +40,7 @@ mod signals;
 mod start_plugin_host;
 mod stdout;
 mod systemd;
-mod thread_limit;
+mod thread_start_error;
 mod version;
 
 pub use command_dispatch::main;

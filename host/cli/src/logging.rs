@@ -2,7 +2,9 @@
 
 #[cfg(feature = "otel")]
 use crate::otel::Traces;
-use crate::{common_args::CommonArgs, live_status_table::StatusTable, thread_limit::start_threads};
+use crate::{
+    common_args::CommonArgs, live_status_table::StatusTable, thread_start_error::start_threads,
+};
 use reloader_app::{LogFormat, LogLevel, LogTable};
 use reloader_source::spans;
 use std::io::{IsTerminal, stderr};

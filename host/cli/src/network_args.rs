@@ -1,6 +1,6 @@
 //! Command-line arguments for the egress of a source: allowed addresses and TLS.
 
-use crate::{blocking_threads::POOL, cli_error::CliError};
+use crate::{blocking_operation_pool::POOL, cli_error::CliError};
 use clap::Args;
 use reloader_net::TlsSettings;
 use reloader_plugin_runtime::SourceBuilder;

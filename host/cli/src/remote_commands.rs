@@ -1,7 +1,7 @@
 //! Remote commands: `status`, `get`, `watch`, `history`, `rollback`, `resume` and `reload` of a running host.
 
 use crate::{
-    blocking_threads::POOL,
+    blocking_operation_pool::POOL,
     cli_error::CliError,
     output_format::FormatArg,
     signals::Stop,

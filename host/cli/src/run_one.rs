@@ -1,7 +1,7 @@
 //! `host run` without `--config`: runs one source with the plugin and the settings of the command line.
 
 use crate::{
-    blocking_threads::POOL,
+    blocking_operation_pool::POOL,
     cli_error::CliError,
     common_args::CommonArgs,
     grant_and_limit_args::{GrantArgs, LimitArgs, limits_help},

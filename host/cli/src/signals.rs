@@ -4,7 +4,7 @@
 use crate::{
     cli_error::CliError,
     shutdown_deadline::{self, exit_after},
-    thread_limit::cannot_start,
+    thread_start_error::cannot_start,
 };
 use reloader_app::ControlRequest;
 use reloader_delivery::process;

@@ -2,7 +2,7 @@
 
 use crate::{
     cli_error::CliError, common_args::CommonArgs, program_path::program_path,
-    thread_limit::cannot_start,
+    thread_start_error::cannot_start,
 };
 use reloader_plugin_runtime::{Cache, Compiler, Limits, PluginHost};
 use std::io;

@@ -3,8 +3,8 @@
 
 mod file;
 mod http;
+mod hung_component_files_and_cache;
 mod hung_file_system;
-mod hung_plugin_files;
 mod kvs;
 mod sdk_example;
 mod tls;

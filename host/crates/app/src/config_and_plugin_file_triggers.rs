@@ -1,6 +1,6 @@
 //! File triggers: changes of the configuration file and of plugin files lead to a reload.
 
-use crate::{config_threads::FILE_ACCESS_TIMEOUT, reload_queue::ReloadTrigger};
+use crate::{config_read_pool::FILE_ACCESS_TIMEOUT, reload_queue::ReloadTrigger};
 use reloader_fs_watch::{FileAccess, FileFingerprint, FileWatcher, open};
 use reloader_plugin_runtime::is_path;
 use reloader_util::digest::Digest;

@@ -3,7 +3,7 @@
 
 use crate::{
     config::{Config, InvalidSetting},
-    config_threads::FILE_ACCESS_TIMEOUT,
+    config_read_pool::FILE_ACCESS_TIMEOUT,
     state_dir_and_socket_paths::state_directory,
 };
 use reloader_delivery::{PreflightWarning, SinkSettings, process::CommandLine};

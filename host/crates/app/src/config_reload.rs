@@ -5,7 +5,7 @@
 use crate::{
     config::{Config, ConfigError, GroupConfig, SourceConfig},
     config_diff,
-    config_threads::CONFIG_POOL,
+    config_read_pool::CONFIG_POOL,
     managed_source::{ManagedSource, RETRY_INTERVAL},
     phase::ReloadingGuard,
     prepare::{Plugins, Prepared, prepare_where},

@@ -3,7 +3,7 @@
 
 use crate::{
     config::{Config, ConfigError, GroupConfig, InvalidSetting, SourceConfig},
-    config_threads::{CONFIG_POOL, FILE_ACCESS_TIMEOUT},
+    config_read_pool::{CONFIG_POOL, FILE_ACCESS_TIMEOUT},
     state_persistence::StateReadError,
 };
 use reloader_delivery::{

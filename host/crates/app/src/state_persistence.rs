@@ -2,7 +2,7 @@
 //! values, pins and deliveries.
 
 use crate::{
-    changes_per_minute::ChangesPerMinute, config::StateTable, config_threads::FILE_ACCESS_TIMEOUT,
+    changes_per_minute::ChangesPerMinute, config::StateTable, config_read_pool::FILE_ACCESS_TIMEOUT,
 };
 use anyhow::anyhow;
 use async_trait::async_trait;

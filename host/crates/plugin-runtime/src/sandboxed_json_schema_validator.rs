@@ -5,7 +5,7 @@
 
 use crate::{
     instance::Instance, json_schema_memory::memory_limit, limits::Limits, plugin_host::Plugin,
-    resolved_settings::ResolvedSettings, scheduler::cpu_quota::CpuQuota,
+    resolved_settings::ResolvedSettings, scheduler::source_cpu_quota::CpuQuota,
     source_context::SourceContext,
 };
 use async_trait::async_trait;

@@ -2,7 +2,7 @@
 
 use crate::{
     denials::Denials, guest_log_limit::GuestLogLimit, limits::Limits, memory_limiter::MemoryBudget,
-    scheduler::cpu_quota::CpuQuota,
+    scheduler::source_cpu_quota::CpuQuota,
 };
 use reloader_engine::types::SourceName;
 use reloader_fs_watch::FileWatcher;

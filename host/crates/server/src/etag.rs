@@ -2,7 +2,7 @@
 //!
 //! The tag is the revision and the first 16 hexadecimal digits of the SHA-256 digest: `"7-9f86d081884c7d65"`.
 
-use crate::blocking_threads::POOL;
+use crate::blocking_operation_pool::POOL;
 use jiff::Timestamp;
 use reloader_engine::types::Snapshot;
 use reloader_source::latest_value::SourceState;

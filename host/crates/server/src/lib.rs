@@ -13,7 +13,7 @@
 //! ```
 
 mod auth;
-mod blocking_threads;
+mod blocking_operation_pool;
 mod connection;
 mod connection_limits;
 mod connection_places;

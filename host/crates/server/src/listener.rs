@@ -2,7 +2,7 @@
 
 use crate::{
     auth::Peer,
-    blocking_threads::POOL,
+    blocking_operation_pool::POOL,
     connection::{Accepted, Connection},
     connection_limits::PlaceLimits,
     connection_places::Places,

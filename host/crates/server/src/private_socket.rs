@@ -1,6 +1,6 @@
 //! Private Unix sockets: sockets that only the user of the host can open.
 
-use crate::blocking_threads::POOL;
+use crate::blocking_operation_pool::POOL;
 use reloader_fs_watch::access_within;
 use std::{
     fs, io,

@@ -1,7 +1,7 @@
 //! TLS of the API: reload of changed certificate files, and revocation of client certificates on open
 //! connections.
 
-use crate::blocking_threads::POOL;
+use crate::blocking_operation_pool::POOL;
 use reloader_app::{Config, ListenTable, ListenTls};
 use reloader_net::{crypto_provider, file_reads::read_file, pem};
 use reloader_util::sync::Mutex;

@@ -7,7 +7,7 @@ use super::{
     raw::StateTable,
     spanned_toml::Document,
 };
-use crate::config_threads::FILE_ACCESS_TIMEOUT;
+use crate::config_read_pool::FILE_ACCESS_TIMEOUT;
 use reloader_fs_watch::{
     FileFingerprint, RegularFileError, access_within_blocking, read_regular_file,
 };

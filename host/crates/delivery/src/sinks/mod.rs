@@ -20,6 +20,6 @@ mod file_preflight;
 pub(crate) mod file_settings;
 mod path_resolution;
 mod template_engine;
-mod template_file;
+mod template_file_watch;
 pub(crate) mod template_variables;
 mod temporary_file;

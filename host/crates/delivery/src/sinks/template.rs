@@ -4,7 +4,7 @@ use super::{
     atomic_write::Target,
     file_settings::{TargetSettings, file_sink_settings},
     template_engine::{MAX_RENDERED_BYTES, Output, environment},
-    template_file::TemplateFile,
+    template_file_watch::TemplateFile,
     template_variables::{Parse, SINGLE_SOURCE_VARIABLES, variables},
 };
 use crate::{
@@ -158,7 +158,7 @@ impl Template {
     ///
     /// # Errors
     ///
-    /// Returns an error if the settings have neither or both of `template` and `template_file`, or if an
+    /// Returns an error if the settings have neither or both of `template` and `template_file_watch`, or if an
     /// inline template has a syntax error.
     pub fn new(settings: &TemplateSettings) -> Result<Self, SinkError> {
         let text = match (&settings.template, &settings.template_file) {

@@ -14,15 +14,15 @@
 //! be interrupted everywhere: some of its instructions (filling its memory) and the host's work for it (copying
 //! its data) run to their end, which would delay the other tasks of the caller's thread.
 
-pub(crate) mod cpu_quota;
 pub(crate) mod epoch_interruption;
 mod oneshot_timer;
+pub(crate) mod source_cpu_quota;
 
 use crate::{
     cpu_timer::{Clock, CpuTimer},
     scheduler::{
-        cpu_quota::{CpuQuota, INLINE_CALL_LIMIT, SHARED_CALL_LIMIT, SharedQuota},
         epoch_interruption::{BACKGROUND_EPOCH, EpochTicker},
+        source_cpu_quota::{CpuQuota, INLINE_CALL_LIMIT, SHARED_CALL_LIMIT, SharedQuota},
     },
 };
 use reloader_util::thread_priority_pool::{ThreadPool, ThreadPriority};
