@@ -15,7 +15,7 @@ use crate::{
 };
 use async_trait::async_trait;
 use bytes::Bytes;
-use minijinja::{Environment, Error};
+use minijinja::{Environment, Error, ErrorKind};
 use reloader_fs_watch::{FileFingerprint, RegularFileError, read_regular_file};
 use reloader_util::blocking_pool::BlockingError;
 use schemars::JsonSchema;
@@ -320,10 +320,13 @@ fn quoted_list<T: Display>(names: &[T]) -> String {
 /// Returns the message of an error, with the template's name and the line.
 fn explain(error: &Error) -> String {
     let kind = error.kind();
-    let reason = match error.detail() {
+    let mut reason = match error.detail() {
         Some(detail) => format!("{kind}: {detail}"),
         None => kind.to_string(),
     };
+    if kind == ErrorKind::UndefinedError {
+        reason += "; hint: guard an optional name with `{% if a %}` or `default`; for `a.b`, both `a` and `a.b`";
+    }
     let name = error.name().unwrap_or(INLINE_NAME);
     match error.line() {
         Some(line) => format!("`{name}`, line {line}: {reason}"),
@@ -375,11 +378,20 @@ mod tests {
     fn undefined_variable_error_names_line_and_variable() {
         let app = [value("app", "{}", "application/json")];
         let error = render("a\n{{ app.port }}", &app).unwrap_err();
-        assert_eq!(error, "`template`, line 2: undefined value: `app.port` is undefined");
+        assert!(
+            error.starts_with("`template`, line 2: undefined value: `app.port` is undefined"),
+            "{error}"
+        );
         let error = render("{{ porrt }}", &app).unwrap_err();
-        assert_eq!(error, "`template`, line 1: undefined value: `porrt` is undefined");
+        assert!(
+            error.starts_with("`template`, line 1: undefined value: `porrt` is undefined"),
+            "{error}"
+        );
         let error = render("{{ ap.port }}", &app).unwrap_err();
-        assert_eq!(error, "`template`, line 1: undefined value: `ap` is undefined");
+        assert!(
+            error.starts_with("`template`, line 1: undefined value: `ap` is undefined"),
+            "{error}"
+        );
         assert_eq!(render("{{ app.port|default(80) }}", &app).unwrap(), "80");
         assert_eq!(render("{% if app.port is defined %}x{% endif %}", &app).unwrap(), "");
     }

@@ -41,7 +41,8 @@ const MAX_JSON_BYTES: usize = MAX_STEPS as usize * JSON_BYTES_PER_STEP;
 /// Returns an engine with the filters and limits of this module, and without templates.
 pub(crate) fn environment() -> Environment<'static> {
     let mut environment = Environment::new();
-    environment.set_undefined_behavior(UndefinedBehavior::Strict);
+    // A missing name is an error, except where the template asks whether there is one: `if`, `or`, `default`.
+    environment.set_undefined_behavior(UndefinedBehavior::SemiStrict);
     // Errors name the undefined variable only in debug mode.
     environment.set_debug(true);
     // The output is not HTML.
@@ -262,6 +263,27 @@ mod tests {
         assert!(error.contains("at most 64 spaces"), "{error}");
         assert_eq!(render("{{ [1, 2]|tojson }}", 1).as_deref(), Ok("[1, 2]"));
         assert_eq!(render("{{ [1]|tojson(true) }}", 1).as_deref(), Ok("[\n  1\n]"));
+    }
+
+    #[test]
+    fn condition_on_missing_name_is_false() {
+        for (template, expected) in [
+            ("{% if missing %}yes{% else %}no{% endif %}", "no"),
+            ("{{ missing or 'd' }} {{ {}.missing or 'd' }}", "d d"),
+            ("{{ missing | default('d') }}", "d"),
+            ("{% if missing is defined %}yes{% else %}no{% endif %}", "no"),
+        ] {
+            assert_eq!(render(template, 1).as_deref(), Ok(expected), "{template}");
+        }
+        for template in [
+            "{{ missing }}",
+            "{{ missing | upper }}",
+            "{% for x in missing %}{% endfor %}",
+            "{{ missing.name }}",
+        ] {
+            let error = render(template, 1).expect_err(template);
+            assert!(error.contains("`missing` is undefined"), "{error}");
+        }
     }
 
     /// Programs that read the file do not know the notation of Python.
