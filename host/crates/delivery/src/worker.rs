@@ -328,9 +328,16 @@ impl Worker {
                 return Wake::Due;
             };
             self.report_failure(&error, attempt, Some(delay));
-            match self.wait(Some(Instant::now() + delay)).await {
-                Wake::Due => {}
-                wake => return wake,
+            let sink = Arc::clone(&self.sink);
+            let wake = tokio::select! {
+                wake = self.wait(Some(Instant::now() + delay)) => Some(wake),
+                () = sink.input_changed() => None,
+            };
+            match wake {
+                // The changed file may have been the cause of the failure.
+                None => attempt = 0,
+                Some(Wake::Due) => {}
+                Some(wake) => return wake,
             }
         }
     }

@@ -116,10 +116,14 @@ fn request_death_signal(command: &mut Command, death_signal: i32) {
     let request = move || {
         #[allow(
             unsafe_code,
-            reason = "neither call reads memory, and a forked child may only make calls that allocate nothing"
+            reason = "no call reads memory, and a forked child may only make calls that allocate nothing"
         )]
-        let (result, current_parent) =
-            unsafe { (libc::prctl(libc::PR_SET_PDEATHSIG, death_signal), libc::getppid()) };
+        let (result, current_parent) = unsafe {
+            // A handler of this process would catch the signal until the child executes its program. A child that
+            // hangs before would not end.
+            libc::signal(death_signal, libc::SIG_DFL);
+            (libc::prctl(libc::PR_SET_PDEATHSIG, death_signal), libc::getppid())
+        };
         if result != 0 {
             return Err(io::Error::last_os_error());
         }

@@ -11,15 +11,20 @@ use std::{
     env,
     ffi::{OsStr, OsString},
     io::{self, Read},
+    os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
     time::Duration,
 };
 use tokio::process::Command;
 
-/// Time limit for the access to the working directory and the program.
+/// Time limit for the access to the working directory, the program and its interpreters.
 pub(super) const START_TIMEOUT: Duration = Duration::from_secs(10);
+/// Maximum number of interpreters of interpreters that Linux starts (`BINPRM_MAX_RECURSION`).
+const MAX_INTERPRETERS: usize = 5;
+/// Bytes of a program that Linux reads to find its interpreter (`BINPRM_BUF_SIZE`).
+const INTERPRETER_LINE_BYTES: usize = 256;
 
-/// Accesses the working directory and the program of a command. Ignores errors such as a missing program, because
+/// Accesses the working directory, the program and the interpreters of a command. Ignores errors such as a missing program, because
 /// the start of the command reports them.
 ///
 /// # Errors
@@ -45,9 +50,47 @@ fn access_directory_and_program(directory: &Path, program: &OsStr, search_path: 
     if access(directory, Access::EXEC_OK).is_err() {
         return;
     }
-    let found: Option<PathBuf> = which::which_in(program, search_path, directory).ok();
-    if let Some(mut file) = found.and_then(|program| open(&program).ok()) {
-        // Reads as well: a file system may answer the lookup of a file from a cache, and hang in a read.
-        let _ = file.read(&mut [0]);
+    let mut program = which::which_in(program, search_path, directory).ok();
+    for _ in 0..=MAX_INTERPRETERS {
+        let Some(path) = program.take() else { return };
+        program = read_interpreter(&directory.join(path));
+    }
+}
+
+/// Reads the beginning of a program: a file system may answer the lookup of a file from a cache, and hang in a read.
+/// Returns the interpreter of a script.
+fn read_interpreter(program: &Path) -> Option<PathBuf> {
+    let mut beginning = [0; INTERPRETER_LINE_BYTES];
+    let length = open(program).ok()?.read(&mut beginning).ok()?;
+    let line = beginning.get(..length)?.strip_prefix(b"#!")?.split(|byte| *byte == b'\n').next()?;
+    let word = |byte: &u8| !matches!(byte, b' ' | b'\t');
+    let interpreter = line.split(|byte| !word(byte)).find(|word| !word.is_empty())?;
+    Some(OsStr::from_bytes(interpreter).into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    #[test]
+    fn interpreter_of_script_is_found() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let script = directory.path().join("script");
+        for (content, expected) in [
+            ("#!/bin/sh\n", Some("/bin/sh")),
+            ("#! /usr/bin/env  python\n", Some("/usr/bin/env")),
+            ("#!sh", Some("sh")),
+            ("#!\n/bin/sh", None),
+            ("echo\n#!/bin/sh", None),
+            ("", None),
+        ] {
+            fs::write(&script, content).expect("the script is written");
+            assert_eq!(
+                read_interpreter(&script).as_deref(),
+                expected.map(Path::new),
+                "{content:?}"
+            );
+        }
     }
 }

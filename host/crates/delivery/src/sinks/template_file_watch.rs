@@ -53,8 +53,10 @@ impl TemplateFile {
                 *watch = self.files.watch(&self.path).await.ok();
             }
             // Compared after the start of the watch, so that no change is missed.
-            if self.is_changed().await {
+            if let Some(found) = self.changed_fingerprint().await {
                 let _ = settled(&self.path, |_| ()).await;
+                // Not before the wait: a change whose report is cancelled is found again.
+                *self.known.lock() = Some(found);
                 return;
             }
             match &mut *watch {
@@ -72,17 +74,37 @@ impl TemplateFile {
         }
     }
 
-    /// Returns whether the file differs from the known one, and marks the present one as known.
-    async fn is_changed(&self) -> bool {
+    /// Returns the fingerprint of the file if it differs from the known one. The inner value is `None` if there is no
+    /// file.
+    async fn changed_fingerprint(&self) -> Option<Option<FileFingerprint>> {
         let path = self.path.clone();
         let read = access_within(&self.path, ACCESS_TIMEOUT, move || FileFingerprint::read(&path));
         // A file system that does not answer is reported by the next read of the sink.
-        let Ok(found) = read.await else { return false };
-        let mut known = self.known.lock();
-        let is_changed = known.is_some_and(|known| known != found);
-        if is_changed {
-            *known = Some(found);
+        let found = read.await.ok()?;
+        let is_changed = self.known.lock().is_some_and(|known| known != found);
+        is_changed.then_some(found)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::{fs, time::Instant};
+    use tokio::time::timeout;
+
+    /// The worker drops the future, for example when it checks the target. The file was written in place, so that the
+    /// watch waits for its writer.
+    #[tokio::test]
+    async fn cancelled_wait_loses_no_change() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let path = directory.path().join("app.j2");
+        fs::write(&path, "a").expect("the template is written");
+        let file = TemplateFile::new(&path);
+        file.set_read(FileFingerprint::read(&path));
+        fs::write(&path, "ab").expect("the template is written");
+        let end = Instant::now() + Duration::from_secs(30);
+        while timeout(Duration::from_millis(5), file.changed()).await.is_err() {
+            assert!(Instant::now() < end, "the change is lost");
         }
-        is_changed
     }
 }

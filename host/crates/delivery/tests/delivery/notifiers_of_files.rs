@@ -43,7 +43,10 @@ impl Rendered {
             ..TemplateSettings::new("", self.dir.file("app"))
         };
         let sink = Template::new(&settings).unwrap();
-        let file = spawn_worker(&[&self.source], sink, WorkerSettings::default());
+        // A retry would hide that a saved template is not noticed.
+        let retry_later = Some(Duration::from_secs(3600));
+        let settings = WorkerSettings { retries: 0, retry_later, ..WorkerSettings::default() };
+        let file = spawn_worker(&[&self.source], sink, settings);
         let (sink, script) = scripted_sink();
         let notifier = spawn_notifier(&self.source, sink, &file, self.records.clone());
         Sinks { file, notifier, script }
