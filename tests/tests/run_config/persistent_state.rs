@@ -51,11 +51,14 @@ fn restart_does_not_repeat_deliveries() {
     t.write("a.in", "1");
     let exec =
         "[[source.sink]]\ntype = \"exec\"\ncommand = [\"sh\", \"-c\", \"echo run >> runs\"]\n";
-    t.write("reloader.toml", with_state(&source("a", &format!("{exec}{}", to_file("a.out")))));
+    // The file of another source shows that the host delivers.
+    t.write("b.in", "1");
+    let sources = source("a", exec) + &source("b", &to_file("b.out"));
+    t.write("reloader.toml", with_state(&sources));
     for _ in 0..3 {
-        let _ = fs::remove_file(t.path("a.out"));
+        let _ = fs::remove_file(t.path("b.out"));
         let mut host = t.run(&["run", "--config", "reloader.toml"]);
-        t.wait_for_file("a.out", "1");
+        t.wait_for_file("b.out", "1");
         t.wait_for_file("runs", "run\n");
         assert_eq!(host.stop().code(), Some(0), "{}", host.stderr());
     }

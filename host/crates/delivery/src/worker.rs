@@ -267,23 +267,38 @@ impl Worker {
     /// Delivers an update, with retries. Returns [`Wake::Due`] when the update is delivered or no retry follows.
     /// `change` is the change of the target by another program that this delivery repairs, if any.
     async fn deliver(&mut self, update: &Update, change: Option<&ExternalChange>) -> Wake {
-        if let Some(wake) = self.wait_for_predecessors(update).await {
-            return wake;
+        loop {
+            if let Some(wake) = self.wait_for_predecessors(update).await {
+                return wake;
+            }
+            let is_written = self.predecessors.mark_seen();
+            // A predecessor may have delivered a newer value, with which the notifier has to run.
+            if !self.predecessors.is_empty() && self.subscriptions.refresh() {
+                return Wake::NewValue;
+            }
+            let digest = match self.predecessors.digest() {
+                Some(contents) => contents,
+                None => self.digest(update).await,
+            };
+            if self.delivered == Some(digest) && !is_written {
+                debug!(sink = self.name, "values already delivered");
+                self.report_success(update, Delivered::Same, None);
+                return Wake::Due;
+            }
+            if let Some(wake) = self.deliver_until_input_changes(update, digest, change).await {
+                return wake;
+            }
         }
-        let is_written = self.predecessors.mark_seen();
-        // A predecessor may have delivered a newer value, with which the notifier has to run.
-        if !self.predecessors.is_empty() && self.subscriptions.refresh() {
-            return Wake::NewValue;
-        }
-        let digest = match self.predecessors.digest() {
-            Some(contents) => contents,
-            None => self.digest(update).await,
-        };
-        if self.delivered == Some(digest) && !is_written {
-            debug!(sink = self.name, "values already delivered");
-            self.report_success(update, Delivered::Same, None);
-            return Wake::Due;
-        }
+    }
+
+    /// Delivers an update that has the digest `digest`, with retries. Returns `None` if a file that the sink reads, or the
+    /// file of a predecessor, changes before a retry: it may have been the cause of the failure.
+    async fn deliver_until_input_changes(
+        &mut self,
+        update: &Update,
+        digest: Digest,
+        change: Option<&ExternalChange>,
+    ) -> Option<Wake> {
         self.delivered = None;
         if !self.sink.detects_unchanged() {
             self.delivery_records.begin().await;
@@ -306,13 +321,13 @@ impl Worker {
                     self.delivery_records.record(digest).await;
                     if delivered == Delivered::Same && change.is_some() {
                         self.status.send_modify(|status| status.state = SinkState::Done);
-                        return Wake::Due;
+                        return Some(Wake::Due);
                     }
                     self.report_success(update, delivered, change);
-                    return Wake::Due;
+                    return Some(Wake::Due);
                 }
                 Ok(Err(error)) => error,
-                Err(StoppedWhileBlocked) => return Wake::Stopped,
+                Err(StoppedWhileBlocked) => return Some(Wake::Stopped),
             };
             // If an operation from before this attempt still runs, e.g. a check, the attempt has only waited for
             // that operation, and has changed nothing.
@@ -321,23 +336,24 @@ impl Worker {
             // A newer value replaces the failed one immediately.
             if self.subscriptions.refresh() {
                 self.report_failure(&error, attempt, Some(Duration::ZERO));
-                return Wake::NewValue;
+                return Some(Wake::NewValue);
             }
             let Some(delay) = self.retry_delay(&error, attempt) else {
                 self.report_failure(&error, attempt, None);
-                return Wake::Due;
+                return Some(Wake::Due);
             };
             self.report_failure(&error, attempt, Some(delay));
+            let mut predecessors = mem::take(&mut self.predecessors);
             let sink = Arc::clone(&self.sink);
             let wake = tokio::select! {
                 wake = self.wait(Some(Instant::now() + delay)) => Some(wake),
+                () = predecessors.changed() => None,
                 () = sink.input_changed() => None,
             };
-            match wake {
-                // The changed file may have been the cause of the failure.
-                None => attempt = 0,
-                Some(Wake::Due) => {}
-                Some(wake) => return wake,
+            self.predecessors = predecessors;
+            match wake? {
+                Wake::Due => {}
+                wake => return Some(wake),
             }
         }
     }
