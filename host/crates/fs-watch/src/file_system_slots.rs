@@ -26,13 +26,12 @@ struct Slots {
 
 /// Returns the slots of the file system of `path`, as a semaphore.
 ///
-/// The deepest mount point at or above the path identifies the file system. Symbolic links are not followed, since that
-/// may block. On the root file system, only files of the same directory share slots: a path may lead through a symbolic
-/// link to another file system, and that one may block.
+/// The deepest mount point at or above the path identifies the file system. Symbolic links on local file systems are
+/// followed, others are not, since that may block. On the root file system, only files of the same directory share slots.
 #[must_use]
 pub fn slots_of(path: &Path) -> Arc<Semaphore> {
     let path = absolute(path).unwrap_or_else(|_| path.to_owned());
-    let key = mount_point_above(&path);
+    let key = mount_point_of(&path);
     let key = key.unwrap_or_else(|| path.parent().unwrap_or(&path).to_owned());
     let mut slots = SLOTS.lock();
     slots.get_or_insert_default().get(key)
@@ -53,31 +52,14 @@ impl Slots {
     }
 }
 
-/// Returns the deepest mount point at or above `path`; `None` if this mount point is the root directory.
+/// Returns the mount point of the file system of `path`; `None` if it is the root directory.
 #[cfg(target_os = "linux")]
-fn mount_point_above(path: &Path) -> Option<PathBuf> {
-    use crate::mount_watch::mount_points;
-    use std::time::{Duration, Instant};
-
-    /// Time after which the mount points are read again.
-    const MAX_AGE: Duration = Duration::from_secs(1);
-    static MOUNT_POINTS: Mutex<Option<(Instant, Vec<PathBuf>)>> = Mutex::new(None);
-
-    let mut cached = MOUNT_POINTS.lock();
-    let is_recent = |(at, _): &(Instant, Vec<PathBuf>)| at.elapsed() < MAX_AGE;
-    if !cached.as_ref().is_some_and(is_recent) {
-        *cached = Some((Instant::now(), mount_points().unwrap_or_default()));
-    }
-    let (_, points) = cached.as_ref()?;
-    let above = points.iter().filter(|point| path.starts_with(point));
-    above
-        .max_by_key(|point| point.as_os_str().len())
-        .filter(|point| point.parent().is_some())
-        .cloned()
+fn mount_point_of(path: &Path) -> Option<PathBuf> {
+    crate::link_target_mount::mount_of(path).filter(|point| point.parent().is_some())
 }
 
 #[cfg(not(target_os = "linux"))]
-fn mount_point_above(_path: &Path) -> Option<PathBuf> {
+fn mount_point_of(_path: &Path) -> Option<PathBuf> {
     None
 }
 
@@ -98,6 +80,23 @@ mod tests {
         let a = slots_of(Path::new("/proc/self/status"));
         assert!(Arc::ptr_eq(&a, &slots_of(Path::new("/proc/mounts"))));
         assert!(!Arc::ptr_eq(&a, &slots_of(Path::new("/x"))));
+    }
+
+    /// Links to a file system that does not answer must not take the slots of the other files in their directory.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn link_uses_slots_of_its_target() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name: &str| directory.path().join(name);
+        std::os::unix::fs::symlink("/proc", path("proc")).unwrap();
+        std::os::unix::fs::symlink("proc/self/../mounts", path("mounts")).unwrap();
+        std::os::unix::fs::symlink("loop", path("loop")).unwrap();
+        let proc = slots_of(Path::new("/proc/mounts"));
+        assert!(Arc::ptr_eq(&proc, &slots_of(&path("mounts"))));
+        assert!(Arc::ptr_eq(&proc, &slots_of(&path("proc/uptime"))));
+        for other in ["file", "loop"] {
+            assert!(!Arc::ptr_eq(&proc, &slots_of(&path(other))), "{other}");
+        }
     }
 
     #[test]

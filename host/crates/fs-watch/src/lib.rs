@@ -35,7 +35,8 @@
 //!   registry; `overflow_counter`: lost events.
 //! - `path_change_signal`: pending changes of one path watch.
 //! - `file_access`, `file_access_with_deadline`: blocking file accesses on threads of their own, with a deadline. The
-//!   first also limits the accesses of one owner. `file_system_slots`: limit of concurrent accesses to one file system.
+//!   first also limits the accesses of one owner. `file_system_slots`: limit of concurrent accesses to one file
+//!   system; `link_target_mount`: the file system to which a path leads.
 //! - `metadata_poll`: polling of files without kernel events (`filesystem_kind`, `inotify_limits`);
 //!   `file_fingerprint`: compares two versions of a file by their metadata.
 //! - `settled_read`, `page_cache_read`, `regular_file`: file reads; `settle`: waits for a writer to
@@ -56,6 +57,8 @@ mod inotify_listener;
 mod intervals;
 mod kernel_event_types;
 mod last_writer;
+#[cfg(target_os = "linux")]
+mod link_target_mount;
 mod metadata_poll;
 #[cfg(target_os = "linux")]
 mod mount_watch;

@@ -70,10 +70,42 @@ impl AsFd for MountTable {
     }
 }
 
-/// Returns all mount points.
-pub(crate) fn mount_points() -> io::Result<Vec<PathBuf>> {
+/// Types of file systems on local disks and in memory, as in the mount table. Reading the metadata of their files does
+/// not wait for another machine or process.
+const LOCAL_TYPES: [&[u8]; 13] = [
+    b"bcachefs",
+    b"btrfs",
+    b"devtmpfs",
+    b"erofs",
+    b"ext2",
+    b"ext3",
+    b"ext4",
+    b"f2fs",
+    b"overlay",
+    b"squashfs",
+    b"tmpfs",
+    b"xfs",
+    b"zfs",
+];
+
+/// Mounted file system.
+#[derive(Debug)]
+pub(crate) struct Mount {
+    pub(crate) point: PathBuf,
+    /// `true` for the types in [`LOCAL_TYPES`].
+    pub(crate) is_local: bool,
+}
+
+/// Returns all mounts.
+pub(crate) fn mounts() -> io::Result<Vec<Mount>> {
     let table = std::fs::read("/proc/self/mountinfo")?;
-    Ok(table.split(|&byte| byte == b'\n').filter_map(mount_point).collect())
+    let mount = |line: &[u8]| {
+        // The type follows the separator of the optional fields.
+        let mut fields = line.split(|&byte| byte == b' ').skip_while(|field| *field != b"-");
+        let is_local = fields.nth(1).is_some_and(|kind| LOCAL_TYPES.contains(&kind));
+        Some(Mount { point: mount_point(line)?, is_local })
+    };
+    Ok(table.split(|&byte| byte == b'\n').filter_map(mount).collect())
 }
 
 /// Returns the mount point in a line of the table: the fifth field, with octal escapes such as
