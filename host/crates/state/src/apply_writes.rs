@@ -60,6 +60,8 @@ impl<'a> Tables<'a> {
         let before = source.unwrap_or_default();
         let mut after = before.clone();
         if let Some(lost) = writes.lost {
+            // The deliveries of the revisions that were not stored are not recorded either.
+            self.deliveries.delete_all()?;
             self.continue_after(name, &mut after, lost.get(), now)?;
         }
         let skipped = match selection {

@@ -100,6 +100,12 @@ impl<'a> DeliveryTable<'a> {
         Ok(())
     }
 
+    /// Deletes all delivery records, so that each sink delivers again unless it detects by itself that its target is
+    /// unchanged.
+    pub(crate) fn delete_all(&mut self) -> Result<(), StoreError> {
+        Ok(self.0.retain(|_, _| false)?)
+    }
+
     /// Deletes the delivery records of a source or group.
     pub(crate) fn delete(&mut self, owner: &str) -> Result<(), StoreError> {
         let mut sinks = Vec::new();

@@ -129,6 +129,7 @@ fn close(directory: &Path) {
 /// Publishes revisions that cannot be stored, then kills its own process.
 fn killed(directory: &Path) {
     let state = open(directory);
+    state.record_delivery(&SourceName::new("group"), "command", 1.into(), [7; 32].into());
     assert_eq!(save(&state, &app(), record(1, "a")), Saved::Durable);
     let large = "x".repeat(2 << 20);
     (2..=6).for_each(|revision| publish_unstored(&state, &app(), revision, &large));

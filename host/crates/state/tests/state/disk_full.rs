@@ -52,6 +52,15 @@ fn close_on_full_disk_names_unstored_revisions() {
     assert_eq!(state.restore(&app()).unwrap().unwrap().revision.get(), 3);
 }
 
+/// Deliveries of unstored revisions are not recorded either, so that the records from before no longer count.
+#[test]
+fn delivery_records_end_with_kill_on_full_disk() {
+    let directory = tempfile::tempdir().unwrap();
+    run_with_limit("killed", directory.path(), FILE_SIZE_LIMIT_BLOCKS);
+    let state = open(directory.path());
+    assert_eq!(state.last_delivery(&SourceName::new("group"), "command").unwrap(), None);
+}
+
 /// A host is killed on a full disk, starts again on the full disk, and is killed again. After each start, the revisions
 /// of a source continue after its last published one, even if no record of the source was ever stored.
 #[test]
