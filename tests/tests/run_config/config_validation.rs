@@ -1,5 +1,6 @@
 //! Validation of the configuration file: all errors are reported at once, with line and column.
 
+use crate::config_snippets::source;
 use e2e::TestHost;
 
 fn check(text: &str) -> (Option<i32>, String) {
@@ -211,6 +212,19 @@ path = "y"
         let expected = expected.trim_start_matches("reloader.toml");
         assert!(output.contains(expected), "{expected} is not in {output}");
     }
+}
+
+/// The first delivery would replace the template by its own result.
+#[test]
+fn sink_that_writes_its_template_is_an_error() {
+    let t = TestHost::new();
+    t.write("app.in", "1");
+    let sink =
+        "[[source.sink]]\ntype = \"template\"\ntemplate-file = \"./t.j2\"\npath = \"t.j2\"\n";
+    t.write("reloader.toml", source("app", sink));
+    let error = t.finish(&["check", "--config", "reloader.toml"]).stderr;
+    assert!(error.contains("path"), "{error}");
+    assert!(error.contains("loop: the sink writes its own template file"), "{error}");
 }
 
 #[test]

@@ -144,6 +144,15 @@ impl SinkSettings {
         matches!(self.kind, SinkKind::Exec(_))
     }
 
+    /// Returns the path of the template file that the sink reads, if any.
+    #[must_use]
+    pub fn template_file(&self) -> Option<&Path> {
+        match &self.kind {
+            SinkKind::Template(settings) => settings.template_file.as_deref(),
+            _ => None,
+        }
+    }
+
     /// Returns the path of the file that the sink writes; `None` if the sink writes no file.
     #[must_use]
     pub fn writes_to(&self) -> Option<&Path> {

@@ -29,7 +29,9 @@ pub(crate) fn conflicts(
     let sinks = sinks.chain(groups.iter().map(|group| &group.sinks)).flatten();
     let inputs = sources.iter().filter(|(_, source)| !source.sinks.is_empty());
     let inputs = inputs.filter_map(|(_, source)| input_file(source));
-    let files = Files::new(sinks.filter_map(SinkSettings::writes_to).chain(inputs));
+    let templates = sinks.clone().filter_map(SinkSettings::template_file);
+    let written_files = sinks.filter_map(SinkSettings::writes_to);
+    let files = Files::new(written_files.chain(templates).chain(inputs));
     let names: HashSet<&str> = sources.iter().map(|(_, source)| source.name.as_str()).collect();
     for (index, source) in sources {
         let at = child_pointer("/source", index);
@@ -85,6 +87,11 @@ fn check_single_writer(
 ) {
     for (index, sink) in sinks.iter().enumerate() {
         let Some(path) = sink.writes_to() else { continue };
+        let template = sink.template_file().map(|path| files.normalize(path));
+        if template == Some(files.normalize(path)) {
+            let message = "loop: the sink writes its own template file";
+            found.push((format!("{at}/sink/{index}/path"), message.into()));
+        }
         let name = format!("{owner}/{}", sink_name(sink, index));
         if let Some(other) = written.insert(files.normalize(path), name) {
             let message = format!("the sink `{other}` writes the same file");
