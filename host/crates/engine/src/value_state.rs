@@ -26,7 +26,7 @@ pub(crate) struct ValueState<V> {
     backoff: Backoff,
 }
 
-/// Published state.
+/// What subscribers see: nothing yet, a value, or its removal.
 #[derive(Debug)]
 enum Published<V> {
     Never,

@@ -31,7 +31,7 @@ struct Variable(Arc<Mutex<State>>);
 #[derive(Default)]
 struct State {
     value: Option<u32>,
-    /// True if loading fails.
+    /// True if loading the value fails.
     is_broken: bool,
     /// Set if loading fails with a failure that requests this delay before the retry.
     retry_after: Option<Duration>,

@@ -15,11 +15,11 @@ use redb::{ReadableTable as _, Table, WriteTransaction};
 use reloader_engine::types::{Revision, SourceName};
 use std::collections::BTreeMap;
 
-/// Records of a source that are written.
+/// Selection of the queued records of a source that a transaction writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum RecordSelection {
     All,
-    /// The newest record only, to use less space.
+    /// Writes the newest record only, and skips the older ones: the disk is nearly full.
     Newest,
 }
 

@@ -200,7 +200,7 @@ impl Oracle {
         Cause::Reported { content, reported_at: provenance.reported_at }
     }
 
-    /// Records a value that the source reports, and whether it has to be validated or confirmed.
+    /// Records a value that the source reports, and whether it has to be validated, or confirmed by a second read.
     fn on_reported(&mut self, now: Instant, content: Option<Content>) {
         self.last_reported = Some(content);
         if self.pinned.is_some() {
