@@ -71,13 +71,14 @@ fn mount_above<'a>(mounts: &'a [Mount], path: &Path) -> Option<&'a Mount> {
 /// kernel's cache is read on the root file system only: the disk of another one may not answer.
 fn read_link(path: &Path, mount: &Mount) -> Option<PathBuf> {
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let target = match openat2(CWD, path, flags, Mode::empty(), ResolveFlags::CACHED) {
-        Ok(link) => readlinkat(link, "", Vec::new()),
-        Err(Errno::NOENT) => return None,
-        Err(_) if mount.point.parent().is_none() => readlinkat(CWD, path, Vec::new()),
-        Err(_) => return None,
+    let open = |resolve| openat2(CWD, path, flags, Mode::empty(), resolve);
+    let link = match open(ResolveFlags::CACHED) {
+        // Fails at a file system that was mounted after the mount table was read.
+        Err(Errno::AGAIN) if mount.point.parent().is_none() => open(ResolveFlags::NO_XDEV),
+        opened => opened,
     };
-    Some(OsString::from_vec(target.ok()?.into_bytes()).into())
+    let target = readlinkat(link.ok()?, "", Vec::new()).ok()?;
+    Some(OsString::from_vec(target.into_bytes()).into())
 }
 
 fn recent_mounts() -> Arc<[Mount]> {
