@@ -8,7 +8,7 @@ use reloader_policy::{Access, Grant, Grants, HostPort, Hosts, HttpOrigin, Permis
 use serde_json::{Value, json};
 use url::Url;
 
-/// Checks one input.
+/// Fuzz target: checks the addresses, grants, flags and paths that one input contains.
 pub fn run(input: &[u8]) {
     let Ok(text) = str::from_utf8(input) else { return };
     let mut lines = text.split('\n');

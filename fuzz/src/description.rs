@@ -12,7 +12,7 @@ use serde_json::Value;
 const COMPONENT: &[u8] = b"\0asm\x0d\0\x01\0";
 const MODULE: &[u8] = b"\0asm\x01\0\0\0";
 
-/// Checks one input.
+/// Fuzz target: reads the plugin description from a component that contains the input, and checks the result.
 pub fn run(input: &[u8]) {
     if input.starts_with(b"\0asm") {
         check(input);
@@ -77,7 +77,7 @@ fn description(json: &[u8]) -> Vec<u8> {
 
 fn section(kind: u8, content: &[u8]) -> Vec<u8> {
     let mut section = vec![kind];
-    // The length in LEB128.
+    // Length of the section's content, encoded in LEB128.
     let mut length = content.len();
     while length >= 0x80 {
         section.push((length as u8 & 0x7f) | 0x80);

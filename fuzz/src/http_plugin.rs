@@ -12,9 +12,9 @@ use guest_sdk::{Event, FakeHost, FakeResponse, Outcome, RealtimeWatch, Reload};
 use plugin_http::{Settings, Url, Watch};
 use std::collections::BTreeMap;
 
-/// Maximum size of a value.
+/// Maximum size of a value, in bytes: the setting `max_bytes` of the plugin.
 const MAX_BYTES: u32 = 256;
-/// Maximum number of redirects.
+/// Maximum number of redirects per request: the setting `redirects` of the plugin.
 const MAX_REDIRECTS: u32 = 3;
 /// Maximum number of calls of the plugin. It must stay below the number of immediate responses after
 /// which the plugin delays long polls.

@@ -10,11 +10,11 @@ use crate::{
 use guest_sdk::{Event, FakeHost, Outcome, RealtimeWatch, Reload, Script, Snapshot};
 use kvs::{Kvs, Settings};
 
-/// Maximum number of keys with the prefix.
+/// Maximum number of keys with one prefix: the setting `max_keys` of the plugin.
 const MAX_KEYS: u32 = 8;
-/// Maximum number of connections.
+/// Maximum number of scripted server connections, and number of reloads.
 const MAX_CONNECTIONS: usize = 4;
-/// Maximum number of calls of a watch.
+/// Maximum number of calls of [`RealtimeWatch::next`] on one watch.
 const MAX_CALLS: usize = 20;
 
 /// Password that must not occur in an error, unless the server has sent the same text.
@@ -66,7 +66,7 @@ fn plugin(server: &ServerScript<'_>, read_bytes: usize) -> Kvs {
     Kvs::new(settings, &fake.host()).expect("valid settings")
 }
 
-/// Returns the results of several reads.
+/// Returns the results of one reload for each scripted connection. A read gets at most `read_bytes`.
 fn read(server: &ServerScript<'_>, read_bytes: usize) -> Vec<Result<Outcome, String>> {
     let mut plugin = plugin(server, read_bytes);
     let mut outcomes = Vec::new();

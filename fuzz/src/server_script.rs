@@ -8,9 +8,9 @@
 pub(crate) struct ServerScript<'a> {
     /// ASCII letter that selects the settings of the plugin.
     pub(crate) mode: u8,
-    /// Number of bytes in each read.
+    /// Maximum number of bytes that the plugin gets in one read.
     pub(crate) read_bytes: usize,
-    /// Bytes of each connection or response.
+    /// Bytes that the server sends: one item for each connection or response.
     pub(crate) parts: Vec<&'a [u8]>,
 }
 
@@ -26,7 +26,7 @@ impl<'a> ServerScript<'a> {
         Some(Self { mode, read_bytes, parts: split(rest, b"--\n") })
     }
 
-    /// Returns whether the server sends this text.
+    /// Returns whether one of the connections or responses contains this text.
     pub(crate) fn contains(&self, text: &str) -> bool {
         let is_in = |part: &&[u8]| part.windows(text.len()).any(|window| window == text.as_bytes());
         self.parts.iter().any(is_in)

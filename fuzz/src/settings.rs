@@ -13,7 +13,7 @@ use serde_json::Value;
 /// Value of secret settings, which must not occur in errors.
 const SECRET: &str = "hunter2";
 
-/// Checks one input.
+/// Fuzz target: validates the plugin settings of one input with its JSON Schema, and checks the errors.
 pub fn run(input: &[u8]) {
     let Ok(text) = str::from_utf8(input) else { return };
     let (schema, pairs) = text.split_once("\n\n").unwrap_or((text, ""));

@@ -7,7 +7,7 @@ use crate::{
 };
 use std::time::Duration;
 
-/// Implementation of the functions of a [`Host`](crate::Host).
+/// Implementation behind a [`Host`](crate::Host): calls the real host, or a fake one in tests.
 pub(crate) trait Backend: Clone {
     fn read_file(&self, path: &str) -> Result<Vec<u8>, FileError>;
     fn watch_file(&self, path: &str) -> Result<Box<dyn FileWatchBackend>, FileError>;

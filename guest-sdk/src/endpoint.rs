@@ -76,20 +76,20 @@ impl fmt::Debug for Connection {
     }
 }
 
-/// Implementation of a [`Connection`].
+/// Implementation behind a [`Connection`]: a socket of the host, or a scripted connection in tests.
 pub(crate) trait ConnectionBackend {
     fn read(&mut self, max: usize, timeout: Duration) -> Result<Vec<u8>, EndpointError>;
     fn write(&mut self, bytes: &[u8], timeout: Duration) -> Result<(), EndpointError>;
 }
 
-/// Address of a connection.
+/// Server to connect to: its address, and whether the connection uses TLS.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target {
     /// Host name or IP address, exactly as in the settings.
     pub host: String,
     /// TCP port.
     pub port: u16,
-    /// Enables TLS.
+    /// Set if the host encrypts the connection with TLS.
     pub tls: bool,
 }
 

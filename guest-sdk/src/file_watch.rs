@@ -23,7 +23,7 @@ impl fmt::Debug for FileWatch {
     }
 }
 
-/// Implementation of a [`FileWatch`].
+/// Implementation behind a [`FileWatch`]: a watch of the host, or a fake one in tests.
 pub(crate) trait FileWatchBackend {
     fn wait(&mut self, timeout: Duration) -> Result<bool, FileError>;
 }

@@ -149,7 +149,7 @@ impl fmt::Debug for Response {
 /// Result of reading the next chunk of a body.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Chunk {
-    /// Received bytes.
+    /// The next bytes of the body.
     Bytes(Vec<u8>),
     /// Timeout without data. The connection remains usable.
     Nothing,

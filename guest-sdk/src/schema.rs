@@ -26,7 +26,7 @@ pub enum Fragment {
     Text(&'static str),
     /// JSON string: quoted and escaped.
     Quoted(&'static str),
-    /// Concatenation.
+    /// Concatenation of these fragments.
     Join(&'static [Fragment]),
 }
 
@@ -57,7 +57,7 @@ impl<T: Schema> Schema for HashMap<String, T> {
 }
 
 impl Fragment {
-    /// Returns the length in bytes.
+    /// Returns the length of the assembled JSON text, in bytes.
     #[must_use]
     pub const fn len(&self) -> usize {
         match self {
@@ -82,13 +82,13 @@ impl Fragment {
         }
     }
 
-    /// Returns whether the fragment is empty.
+    /// Returns whether the assembled JSON text is empty.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Returns the bytes. `N` must equal [`len`](Self::len).
+    /// Returns the assembled JSON text as bytes. `N` must equal [`len`](Self::len).
     #[must_use]
     pub const fn bytes<const N: usize>(&self) -> [u8; N] {
         let mut out = [0; N];

@@ -53,7 +53,7 @@ pub trait RealtimeWatch: Reload {
     fn next(&mut self) -> Result<Event, Failure>;
 }
 
-/// Result of [`Reload::reload`].
+/// Result of a read, returned by [`Reload::reload`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
     /// The value is the one that `known` identifies. Allowed only if `known` is `Some`.
@@ -64,7 +64,7 @@ pub enum Outcome {
     Changed(Snapshot),
 }
 
-/// Result of [`RealtimeWatch::next`].
+/// Event of a watch, returned by [`RealtimeWatch::next`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
     /// The complete new value.
@@ -95,14 +95,14 @@ impl Snapshot {
         Self { content: content.into(), ..Self::default() }
     }
 
-    /// Sets the media type.
+    /// Sets the media type of the content, e.g. `application/json`.
     #[must_use]
     pub fn media_type(mut self, media_type: impl Into<String>) -> Self {
         self.media_type = Some(media_type.into());
         self
     }
 
-    /// Sets the cursor.
+    /// Sets the cursor. The host passes it as `known` to the next read or watch.
     #[must_use]
     pub fn cursor(mut self, cursor: impl Into<String>) -> Self {
         self.cursor = Some(cursor.into());

@@ -73,7 +73,7 @@ pub trait Validator: Sized {
     ) -> Result<Validation, Failure>;
 }
 
-/// Result of [`Validator::validate`].
+/// Decision about a new value, returned by [`Validator::validate`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Validation {
     /// The host publishes the value.

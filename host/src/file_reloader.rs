@@ -232,7 +232,7 @@ async fn load_changes<F>(
     }
 }
 
-/// Loaded value.
+/// Result of a load: the value, and the files on which it depends.
 struct Loaded<F> {
     value: F,
     /// Path of the main file with symbolic links resolved, since relative paths in a file start at the file's real

@@ -115,7 +115,7 @@ async fn host() -> Ours {
     Ours { last, beside, lost: changes.lost, memory: each, processor: busy, burst }
 }
 
-/// Sequence of changes of the value.
+/// Changes of the value, whose revisions are numbered consecutively.
 struct Changes<'a> {
     t: &'a TestHost,
     /// Revision of the last change.

@@ -35,25 +35,25 @@ impl Default for TestHost {
 }
 
 impl TestHost {
-    /// Creates an empty directory.
+    /// Creates an empty temporary directory for host processes.
     #[must_use]
     pub fn new() -> Self {
         Self { directory: tempfile::tempdir().unwrap() }
     }
 
-    /// Returns the directory.
+    /// Returns the path of the directory.
     #[must_use]
     pub fn directory(&self) -> &Path {
         self.directory.path()
     }
 
-    /// Returns a path in the directory.
+    /// Returns the path of a file in the directory.
     #[must_use]
     pub fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }
 
-    /// Keeps the directory and returns its path.
+    /// Keeps the directory on disk and returns its path.
     #[must_use]
     pub fn keep(self) -> PathBuf {
         self.directory.keep()
@@ -341,7 +341,7 @@ impl Running {
         wait_until_or(describe, || self.stderr.lock().unwrap().contains(text));
     }
 
-    /// Returns the log so far.
+    /// Returns the standard error of the process so far, which is its log.
     #[must_use]
     pub fn stderr(&self) -> String {
         self.stderr.lock().unwrap().clone()

@@ -9,9 +9,9 @@ use wasmparser::{Parser, Payload};
 use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
 use wit_parser::Resolve;
 
-/// Export of a plugin that can watch.
+/// Name of the export by which a plugin that can watch is recognised.
 const WATCHES: &str = "reloader:plugin/watch@0.1.0#arm";
-/// Export of a validator.
+/// Name of the export by which a validator is recognised.
 const VALIDATES: &str = "reloader:plugin/validate@0.1.0#validate";
 
 /// Header of a core module. A component has another version number in its header.

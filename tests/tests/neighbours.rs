@@ -20,7 +20,7 @@ use tokio::{runtime::Builder, time::timeout};
 
 /// Number of updates of each good source during an attack.
 const UPDATES: u32 = 20;
-/// Number of good sources.
+/// Number of good sources that run beside an attack.
 const GOOD_SOURCES: usize = 3;
 
 /// Runs a test on one worker thread, while no other test of this process runs: an attack occupies
@@ -100,7 +100,7 @@ async fn attack_beside_good_sources(
     }
 }
 
-/// Runs an attack of the guest `attacker`.
+/// Runs an attack of the guest `attacker` beside good sources, and asserts that their updates arrive.
 fn assert_attack_isolated(settings: &[(&str, &str)], strategy: Strategy) {
     run_alone(async {
         let runtime = runtime();

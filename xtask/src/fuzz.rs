@@ -92,7 +92,7 @@ fn targets() -> Result<Vec<String>> {
     Ok(names)
 }
 
-/// Built fuzz targets.
+/// Runner of the fuzz targets, which are built already.
 struct Fuzzer {
     /// Directory for binaries, corpora, findings and logs.
     folder: PathBuf,

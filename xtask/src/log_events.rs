@@ -10,7 +10,7 @@ use std::{
 };
 use syn::visit::Visit;
 
-/// The generated document.
+/// Path of the generated document in the repository.
 const DOCUMENT: &str = "docs/reference/log-events.md";
 /// Directories whose events appear in the log of the host.
 const SOURCES: [&str; 3] = ["host/cli/src", "host/crates", "host/src"];
@@ -129,7 +129,7 @@ fn rust_files(directory: &Path) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// Collects the events of a file.
+/// Visitor that collects the log events in a source file.
 struct Events<'a> {
     found: &'a mut BTreeMap<String, Event>,
 }

@@ -50,7 +50,7 @@ impl Setting {
         Ok(setting)
     }
 
-    /// Applies one argument of `#[setting(…)]`.
+    /// Applies one argument of `#[setting(…)]` to the JSON Schema of the field.
     fn apply(&mut self, part: &Meta) -> syn::Result<()> {
         let mut annotate = |name: &str, value: Value| self.annotations.insert(name.into(), value);
         match part {

@@ -35,7 +35,7 @@ impl<T> Slot<T> {
 }
 
 impl<T: Reload> Slot<T> {
-    /// Implements the export `open` of a source.
+    /// Implements the WIT export `open` of a source plugin: creates the source from its settings.
     pub fn open(&self, settings: &str) -> Result<(), wit::Failure> {
         log::install();
         let source = T::new(parse_settings(settings)?, &Host::new(Imports))?;
@@ -43,21 +43,21 @@ impl<T: Reload> Slot<T> {
         Ok(())
     }
 
-    /// Implements the export `reload`.
+    /// Implements the WIT export `reload`: reads the value. `known` is the cursor of the host's latest value.
     pub fn reload(&self, known: Option<String>) -> Result<wit::Outcome, wit::Failure> {
         self.with(|source| source.reload(known.as_deref())).map(Into::into)
     }
 }
 
 impl<T: Validator> Slot<T> {
-    /// Implements the export `open` of a validator.
+    /// Implements the WIT export `open` of a validator plugin: creates the validator from its settings.
     pub fn open_validator(&self, settings: &str) -> Result<(), wit::Failure> {
         log::install();
         self.0.replace(Some(T::new(parse_settings(settings)?)?));
         Ok(())
     }
 
-    /// Implements the export `validate`.
+    /// Implements the WIT export `validate`: accepts or rejects a new value.
     pub fn validate(
         &self,
         value: wit::Snapshot,
@@ -78,12 +78,12 @@ fn parse_settings<C: serde::de::DeserializeOwned>(settings: &str) -> Result<C, F
 }
 
 impl<T: RealtimeWatch> Slot<T> {
-    /// Implements the export `arm`.
+    /// Implements the WIT export `arm`: starts the watch. `known` is the cursor of the host's latest value.
     pub fn arm(&self, known: Option<String>) -> Result<(), wit::Failure> {
         self.with(|source| source.watch(known.as_deref()))
     }
 
-    /// Implements the export `next`.
+    /// Implements the WIT export `next`: waits for the next event of the watch.
     pub fn next(&self) -> Result<wit::Event, wit::Failure> {
         self.with(RealtimeWatch::next).map(Into::into)
     }

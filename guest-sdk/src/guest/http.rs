@@ -142,7 +142,7 @@ fn method(name: &str) -> Method {
     }
 }
 
-/// Converts an error code of `wasi:http`.
+/// Converts an error code of `wasi:http` into the SDK's error. `authority` is the host and port of the request.
 fn http_error(code: ErrorCode, authority: &str) -> HttpError {
     match code {
         ErrorCode::HttpRequestDenied => {

@@ -39,7 +39,7 @@ impl CheckArgs {
         let (config, prepared) = checked.map_err(|error| invalid_config(&error))?;
         let warnings = reloader_app::preflight_warnings(&config);
         for warning in &warnings {
-            // A closed stderr is ignored.
+            // A closed stderr does not fail the check, so the write error is ignored.
             let _ = writeln!(stderr().lock(), "warning: {}", sanitize(warning));
         }
         if self.strict && !warnings.is_empty() {

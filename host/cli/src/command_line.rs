@@ -80,7 +80,7 @@ impl Cli {
         Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
     }
 
-    /// Returns the parser.
+    /// Returns the command-line parser. Its help uses the name under which the program was started.
     pub(crate) fn parser() -> clap::Command {
         let program = program_name::get();
         Self::command()

@@ -24,7 +24,7 @@ const MAX_ROWS: usize = 40;
 pub(crate) struct StatusTable(MultiProgress);
 
 impl StatusTable {
-    /// Creates an empty table on standard error.
+    /// Creates an empty table that is displayed on standard error.
     pub(crate) fn new() -> Self {
         let target = ProgressDrawTarget::stderr_with_hz(MAX_FRAMES_PER_SECOND);
         Self(MultiProgress::with_draw_target(target))
@@ -62,7 +62,7 @@ fn plain() -> ProgressStyle {
     ProgressStyle::default_spinner()
 }
 
-/// Writes the log above the table.
+/// Writer for the log: prints log lines above the table.
 impl Write for StatusTable {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let text = String::from_utf8_lossy(bytes);

@@ -241,7 +241,7 @@ struct SnapshotCache {
     cached: Mutex<Option<(Instant, Arc<Vec<SourceCounts>>)>>,
 }
 
-/// Maximum age of a cached snapshot.
+/// Maximum age of the cached counters. The callbacks of one export run within this time.
 const SNAPSHOT_MAX_AGE: Duration = Duration::from_millis(20);
 
 impl SnapshotCache {

@@ -3,7 +3,7 @@
 use clap::ValueEnum;
 use reloader_delivery::Format;
 
-/// Format of printed values.
+/// Format in which commands print the values of sources.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum FormatArg {
     Json,

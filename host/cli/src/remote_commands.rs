@@ -21,7 +21,7 @@ use std::{
     path::PathBuf,
 };
 
-/// Arguments that select the running host.
+/// Arguments that select the running host to which a command connects.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Host selection")]
 pub(crate) struct HostArgs {
@@ -47,7 +47,7 @@ pub(crate) struct HostArgs {
 
 impl HostArgs {
     fn client(self) -> Result<Client, CliError> {
-        // `--config` overrides the environment.
+        // `--config` overrides the environment variable `RELOADER_URL`.
         let from_env = || std::env::var("RELOADER_URL").ok().filter(|url| !url.is_empty());
         let url = self.url.or_else(|| self.config.is_none().then(from_env).flatten());
         let Some(url) = url else {

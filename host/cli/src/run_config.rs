@@ -104,7 +104,7 @@ fn message(error: &anyhow::Error) -> String {
     })
 }
 
-/// Returns the exit status of an outcome.
+/// Returns the exit status of the program for the reason why the host has ended.
 fn exit_status(outcome: &Outcome) -> i32 {
     match outcome {
         Outcome::Stopped => 0,
@@ -113,7 +113,7 @@ fn exit_status(outcome: &Outcome) -> i32 {
     }
 }
 
-/// Waits for a stop request.
+/// Waits until a stop is requested, or the channel is closed. Discards all other requests.
 async fn stop_requested(requests: &mut mpsc::Receiver<ControlRequest>) {
     while !matches!(requests.recv().await, Some(ControlRequest::Stop) | None) {}
 }

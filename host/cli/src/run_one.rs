@@ -119,7 +119,7 @@ impl RunArgs {
         self.plugin.as_deref().unwrap_or_default()
     }
 
-    /// Runs a single source.
+    /// Runs one source: prints its value once (`--once`), or each new value until SIGINT or SIGTERM.
     pub(crate) async fn execute(self, common: &CommonArgs) -> Result<(), CliError> {
         let mut stop = Stop::listen()?;
         let limits = self.limits.limits().map_err(CliError::usage)?;
@@ -193,7 +193,7 @@ impl RunArgs {
         }
     }
 
-    /// Prints the outcome of a single read.
+    /// Prints the value that a single read returned. Returns an error if the read failed or returned no value.
     async fn print_once(
         &self,
         name: &str,

@@ -21,7 +21,7 @@ static DEADLINE_THREAD: OnceLock<Sender<Deadline>> = OnceLock::new();
 struct Deadline {
     at: Instant,
     limit: Duration,
-    /// Exit status of the program.
+    /// Exit status of the program if the shutdown exceeds the deadline.
     status: i32,
 }
 

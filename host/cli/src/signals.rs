@@ -23,11 +23,11 @@ const STOP_TIMED_OUT: i32 = 1;
 /// Maximum number of control requests that wait for the host.
 const MAX_QUEUED_REQUESTS: usize = 16;
 
-/// Receiver of SIGINT and SIGTERM.
+/// Receiver of the stop signals SIGINT and SIGTERM, for commands other than `run --config`.
 pub(crate) struct Stop(watch::Receiver<bool>);
 
 impl Stop {
-    /// Installs the signal handlers.
+    /// Installs handlers of SIGINT and SIGTERM. A signal also starts the deadline of the shutdown.
     pub(crate) fn listen() -> Result<Self, CliError> {
         let (sender, receiver) = watch::channel(false);
         let kinds = vec![(SignalKind::interrupt(), ()), (SignalKind::terminate(), ())];

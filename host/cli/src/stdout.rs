@@ -55,7 +55,7 @@ pub(crate) async fn stdout_closed() {
         let stdout = io::stdout();
         let mut pipe = [PollFd::new(&stdout, PollFlags::empty())];
         while let Err(rustix::io::Errno::INTR) = poll(&mut pipe, None) {}
-        // A pipe without a reader reports POLLERR.
+        // `poll` reports POLLERR for a pipe whose reader has closed it.
         if pipe[0].revents().contains(PollFlags::ERR) {
             let _ = closed.send(());
         }

@@ -60,7 +60,7 @@ mod tests {
     fn missing_thread_names_the_limit_of_processes() {
         let expected = "cannot start the log: the system cannot start a thread; hint: check the limit of processes \
                         (`ulimit -u`, `pids.max`, `TasksMax`)";
-        // `EAGAIN` of `pthread_create(3)`.
+        // Error number 11 is `EAGAIN`, which `pthread_create(3)` returns if no thread can be created.
         let error = io::Error::from_raw_os_error(11);
         assert_eq!(message(cannot_start("the log", &error)), expected);
     }

@@ -8,7 +8,7 @@ use std::{
     process::{Command, Output},
 };
 
-/// Runs the program as `reloader-host`.
+/// Runs the program under the name `reloader-host` (in `argv[0]`).
 fn run(arguments: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_host"));
     command.arg0("/usr/local/bin/reloader-host").args(arguments);

@@ -34,7 +34,7 @@ fn interval(strategy: Strategy) -> Duration {
 trait PathReader {
     /// Waits until the path has the expected content.
     fn wait_for(&mut self, then: Then) -> impl Future<Output = ()>;
-    /// Returns the current content, for messages.
+    /// Returns the current content, for the message of a failed assertion.
     fn shown(&self) -> String;
 }
 

@@ -206,7 +206,7 @@ fn nested(depth: usize) -> String {
     format!("{}1{}", r#"{"a":"#.repeat(depth), "}".repeat(depth))
 }
 
-/// Ordinary item of a list.
+/// Item of the lists that are checked as ordinary, harmless values.
 const PERSON: &str = r#"{"name": "somebody", "port": 8080, "tags": ["a", "b"], "enabled": true}"#;
 
 /// Runs six concurrent checks of the largest ordinary value. Each check takes 84 MiB, and checks of this size share
@@ -339,7 +339,7 @@ fn yaml_tree_of_objects_is_bounded() {
 fn random_checks_stay_within_memory_and_deadline() {
     run_in_own_process("random_checks_stay_within_memory_and_deadline", async |checks| {
         limit_memory();
-        // Resets the peak, `VmHWM`.
+        // Resets the peak of the resident memory, `VmHWM`.
         fs::write("/proc/self/clear_refs", "5").unwrap();
         let base = resident();
         let seconds = env::var(DURATION_VARIABLE).ok().and_then(|seconds| seconds.parse().ok());

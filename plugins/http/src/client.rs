@@ -29,7 +29,7 @@ const RESERVED_HEADERS: [&str; 11] = [
 /// HTTP client that sends GET requests with the configured headers and follows redirects.
 pub(crate) struct Client {
     host: Host,
-    /// Origin that receives `headers`.
+    /// Only origin to which `headers` are sent.
     origin: String,
     headers: Headers,
     redirects: u32,

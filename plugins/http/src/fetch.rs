@@ -9,7 +9,7 @@ use crate::{
 };
 use guest_sdk::{Failure, HttpError, Outcome, Response, Snapshot};
 
-/// Expected responses.
+/// Responses that the settings allow: their statuses and the maximum length.
 pub(crate) struct Expected {
     /// Statuses of a response with a value.
     pub(crate) value: Vec<u16>,

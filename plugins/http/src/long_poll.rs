@@ -52,11 +52,11 @@ pub(crate) struct Endpoint<'a> {
 #[derive(Default)]
 pub(crate) struct LongPoll {
     position: CacheValidators,
-    /// Number of consecutive immediate responses.
+    /// Number of consecutive responses that the server sent without holding the request.
     immediate_responses: u32,
 }
 
-/// Result of one request.
+/// Result of one long-poll request.
 enum PollResult {
     /// Complete response with an expected status, and its validators.
     Changed(CacheValidators),

@@ -9,7 +9,7 @@ use std::time::Duration;
 /// bounded.
 #[derive(Default)]
 pub(crate) struct SseParser {
-    /// Start of the current line.
+    /// Part of the current line that has arrived so far.
     line: Vec<u8>,
     /// `true` if the previous byte was a CR. A following LF belongs to the same line ending.
     after_cr: bool,

@@ -3,7 +3,7 @@
 use crate::{Settings, Url};
 use guest_sdk::{Failure, FakeHost, Reload};
 
-/// Minimal settings.
+/// Minimal settings of the plugin, in JSON.
 pub(crate) const URL: &str = r#"{"url": "https://example.com/value"}"#;
 
 /// Creates a source from settings in JSON.

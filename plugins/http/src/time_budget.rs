@@ -9,7 +9,7 @@ pub(crate) struct TimeBudget {
 }
 
 impl TimeBudget {
-    /// Starts a budget of `total` from now.
+    /// Creates a budget that begins now and lasts for `total`.
     pub(crate) fn new(step_timeout: Duration, total: Duration) -> Self {
         Self { step_timeout, deadline: Instant::now() + total }
     }

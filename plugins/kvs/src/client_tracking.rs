@@ -30,7 +30,7 @@ pub(crate) struct ClientTracking {
     entries: Option<Entries>,
 }
 
-/// Invalidations since the last read.
+/// Keys that the server has reported as changed since the last read.
 #[derive(Debug, Default)]
 enum Invalidated {
     #[default]

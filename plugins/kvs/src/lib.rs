@@ -42,7 +42,7 @@ pub struct Kvs {
     watch: Option<Watch>,
 }
 
-/// Active watch.
+/// Active watch, by the mechanism that it uses.
 enum Watch {
     ClientTracking(ClientTracking),
     KeyspaceNotifications(KeyspaceNotifications),

@@ -86,7 +86,7 @@ fn request_key(connection: &mut RespConnection, command: &str, name: &str) -> Re
                     String::from_utf8_lossy(&kind).into_owned()
                 }
                 Err(lost @ Error::Lost(_)) => return Err(lost),
-                // E.g. the user's ACL denies `TYPE`.
+                // The type is unknown, e.g. because the user's ACL denies `TYPE`.
                 _ => "value of another type".into(),
             };
             Err(Error::unusable(match kind.as_str() {

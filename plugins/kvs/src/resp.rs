@@ -90,7 +90,7 @@ enum Kind {
     Attribute,
 }
 
-/// Element of the byte stream.
+/// Token of the byte stream: a complete simple frame, or the header of an aggregate.
 enum Token {
     /// Complete frame without elements.
     Leaf(Frame),

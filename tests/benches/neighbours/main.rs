@@ -30,7 +30,7 @@ use std::{
 use support::{child, part, resident, save, scratch, wait_for};
 use victims::{Victim, installed_victims};
 
-/// Number of changes in each measurement.
+/// Number of changes of the victim's value in each measurement.
 const CHANGES: usize = 1000;
 /// Number of measurements of each attack; the median is reported.
 const REPETITIONS: usize = 3;
@@ -160,7 +160,7 @@ fn measure(attack: &Attack, plugin: &str) -> Value {
     result
 }
 
-/// Returns the latency of each change, sorted.
+/// Returns the sorted latencies of all changes of the victim's value.
 fn latencies(victim: &Victim, values: &Receiver<(Instant, String)>, part: &str) -> Vec<Duration> {
     let mut times = Vec::new();
     for number in 0..CHANGES {

@@ -118,7 +118,7 @@ fn measure_change(t: &TestHost, number: usize) -> Duration {
 struct Reload {
     /// Until the value of the changed source is delivered.
     delivered: Duration,
-    /// Until the host logs the reload.
+    /// Until the host logs that it has reloaded the configuration.
     logged: Duration,
 }
 

@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Timeout of each wait.
+/// Maximum time for which a benchmark waits for a value or condition.
 pub(crate) const WAIT_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Measured value of one of the compared implementations.

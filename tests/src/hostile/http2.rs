@@ -66,7 +66,7 @@ fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
 }
 
 impl Http2 {
-    /// All kinds.
+    /// All kinds of frame floods.
     pub const ALL: [Self; 11] = [
         Self::Pings,
         Self::Settings,

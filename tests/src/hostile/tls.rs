@@ -23,7 +23,7 @@ pub enum Tls {
 }
 
 impl Tls {
-    /// All kinds.
+    /// All kinds of broken handshakes.
     pub const ALL: [Self; 7] = [
         Self::Garbage,
         Self::Stalled,

@@ -12,7 +12,7 @@ pub(crate) fn lines(text: &str) -> Vec<String> {
     lines.map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect()
 }
 
-/// Returns whether all lines match.
+/// Returns whether all lines match. An expected line `…` stands for any number of lines.
 pub(crate) fn matches_all(expected: &[String], actual: &[String]) -> bool {
     match (expected, actual) {
         ([], []) => true,
@@ -26,7 +26,7 @@ pub(crate) fn matches_all(expected: &[String], actual: &[String]) -> bool {
     }
 }
 
-/// Returns whether a line matches.
+/// Returns whether a line matches. `…` in the expected line stands for any text.
 pub(crate) fn matches(expected: &str, line: &str) -> bool {
     let Some((start, rest)) = expected.split_once('…') else { return expected == line };
     let Some(line) = line.strip_prefix(start) else { return false };

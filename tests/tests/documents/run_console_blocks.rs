@@ -65,7 +65,7 @@ struct Session {
     working_directory: PathBuf,
     port: String,
     running: Vec<Background>,
-    /// Document and line of the present block.
+    /// Document and line of the present block, for messages.
     place: String,
 }
 

@@ -11,7 +11,7 @@ use std::{
 /// Maximum time from a stop request to the end of the host.
 const MAX_STOP_TIME: Duration = Duration::from_secs(5);
 
-/// Stops the host by SIGTERM.
+/// Stops the host by SIGTERM, and asserts that it exits in time.
 fn assert_stops_in_time(host: &mut Running) {
     let start = Instant::now();
     host.stop();

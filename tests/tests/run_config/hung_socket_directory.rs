@@ -24,7 +24,7 @@ fn run(t: &TestHost) -> Running {
     t.run(&["run", "--config", "reloader.toml"])
 }
 
-/// Stops the host by SIGTERM.
+/// Stops the host by SIGTERM, and asserts that it exits in time with status 0.
 fn assert_stops_gracefully(host: &mut Running) {
     let start = Instant::now();
     let status = host.stop();

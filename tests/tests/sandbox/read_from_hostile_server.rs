@@ -3,7 +3,7 @@
 use e2e::{TestHost, hostile::Server};
 use std::{io, net::TcpStream, time::Duration};
 
-/// Function that serves one connection.
+/// Function by which a hostile server serves one connection.
 pub(crate) type Serve = fn(&mut TcpStream) -> io::Result<()>;
 
 /// Pause between two writes of a slow-drip response.

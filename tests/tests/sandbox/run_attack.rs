@@ -59,7 +59,7 @@ pub(crate) fn start_attack(
     t.run(&arguments)
 }
 
-/// Runs a text guest once.
+/// Runs the host once with a text guest as the plugin.
 pub(crate) fn text(t: &TestHost, name: &str, more: &[&str]) -> Finished {
     let plugin = text_guest(name).display().to_string();
     t.finish(&[&["run", "--once", "--plugin", &plugin], more].concat())
@@ -90,7 +90,7 @@ fn is_logged(line: &str) -> bool {
     line.starts_with(|first: char| first.is_ascii_digit())
 }
 
-/// Returns the value that the host printed.
+/// Returns the value that the host printed, and asserts that the host succeeded.
 pub(crate) fn value_of(run: &Finished) -> String {
     assert_eq!(run.status, Some(0), "{run:?}");
     let line: serde_json::Value = serde_json::from_str(&run.text()).unwrap();

@@ -93,7 +93,7 @@ fn public_address_requires_credentials() {
     );
 }
 
-/// Configuration of a public address without credentials.
+/// Configuration that listens on a public address and has no credentials.
 const PUBLIC: &str = "[listen]\naddress = \"0.0.0.0:0\"\n";
 
 /// Starts a host on a public address with the configuration `configured` and a token. Asserts that the

@@ -24,7 +24,7 @@ enum Target {
     Unix(PathBuf),
 }
 
-/// Client of one socket.
+/// HTTP client that connects to one socket of the host.
 pub(crate) struct Client {
     target: Target,
     kept: Option<BufReader<Box<dyn Stream>>>,

@@ -57,7 +57,7 @@ enum Tls {
     Clients(usize),
 }
 
-/// Generated `[listen]` table.
+/// Randomly generated `[listen]` table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Listen {
     address: Address,
@@ -74,7 +74,7 @@ enum Caller {
     OtherName,
     /// Token with this index; token 3 is not configured.
     Token(usize),
-    /// Client certificate of this authority.
+    /// Client certificate issued by the authority with this index.
     Certificate(usize),
 }
 

@@ -39,7 +39,7 @@ const SERVER_STOP_RESERVE: Duration = Duration::from_millis(500);
 /// Maximum number of missing sources and sinks that one log event names.
 const MAX_MISSING_SHOWN: usize = 5;
 
-/// Running host with a configuration.
+/// A running host: its sources and sinks, the file watches that trigger reloads, and the supervised command.
 pub struct App {
     reconciler: Arc<Reconciler>,
     file_triggers: FileTriggers,
@@ -56,7 +56,7 @@ pub enum ControlRequest {
     Reload,
     /// Shut down.
     Stop,
-    /// Forward this signal to the command.
+    /// Forward this signal to the program of `[command]`.
     Forward(Signal),
 }
 
@@ -66,7 +66,7 @@ pub enum Outcome {
     /// The host was stopped while no command was running: by [`ControlRequest::Stop`], or because the sender of the
     /// requests was dropped.
     Stopped,
-    /// The command ended, with this exit status.
+    /// The program of `[command]` ended with this exit status.
     Command(u8),
     /// A source that the command requires, or every source, failed permanently. Contains the reason.
     PermanentFailure(String),

@@ -22,7 +22,7 @@ use tokio::{sync::watch, time::Instant};
 pub struct Handle(pub(crate) Arc<Reconciler>);
 
 impl Handle {
-    /// Returns a receiver of the phase.
+    /// Returns a receiver of the host's phase: running, reloading or stopping.
     #[must_use]
     pub fn phase(&self) -> watch::Receiver<Phase> {
         self.0.phase.subscribe()

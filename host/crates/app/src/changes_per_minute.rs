@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Number of buckets, one for each minute.
+/// Number of counted minutes, each in a bucket of its own.
 const BUCKETS: usize = 60;
 /// Duration of one bucket.
 const BUCKET_WIDTH: Duration = Duration::from_secs(60);
@@ -30,7 +30,7 @@ impl ChangesPerMinute {
         Self(Mutex::new(Window { buckets, current_since: now }))
     }
 
-    /// Adds changes to the current minute.
+    /// Adds this number of changes to the current minute.
     pub(crate) fn add(&self, changes: u64, now: Instant) {
         self.advance(now, |window| {
             if let Some(current) = window.buckets.back_mut() {

@@ -22,7 +22,7 @@ const DEBOUNCE_TIME: Duration = Duration::from_millis(100);
 const WATCH_RETRY_INTERVAL: Duration = Duration::from_secs(10);
 /// Size of the buffer for reading a file to compute its digest, in bytes.
 const READ_BUFFER_BYTES: usize = 64 << 10;
-/// Maximum number of queued triggers.
+/// Maximum number of triggers that wait until the reload queue takes them.
 const MAX_QUEUED_TRIGGERS: usize = 64;
 
 /// Watcher of the configuration file and of the plugin files. Its triggers start reloads.
@@ -67,7 +67,7 @@ impl FileTriggers {
         }
     }
 
-    /// Waits for the next trigger.
+    /// Waits until a watched file changes. Returns the trigger of the reload.
     pub(crate) async fn next(&mut self) -> ReloadTrigger {
         // The channel never closes: `self` holds a sender.
         match self.receiver.recv().await {
@@ -77,7 +77,7 @@ impl FileTriggers {
     }
 }
 
-/// Ends the tasks that watch files.
+/// Aborts the tasks that watch files.
 impl Drop for FileTriggers {
     fn drop(&mut self) {
         self.config.abort();

@@ -71,7 +71,7 @@ impl Reconciler {
         Ok((config, prepared))
     }
 
-    /// Puts a configuration into effect.
+    /// Puts a configuration into effect: makes the running sources and sinks equal to it.
     async fn apply_config(self: &Arc<Self>, old: &Config, config: Config, prepared: Vec<Prepared>) {
         self.warn_of_deferred_changes(old, &config);
         let config = Arc::new(config);

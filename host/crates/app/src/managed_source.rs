@@ -36,7 +36,7 @@ pub(crate) struct ManagedSource {
     pub(crate) pin_lock: tokio::sync::Mutex<()>,
 }
 
-/// Configuration and provider in effect.
+/// Configuration and provider that a source runs with at the moment.
 struct Active {
     prepared: Arc<Prepared>,
     provider: Arc<dyn Provider>,
@@ -79,7 +79,7 @@ impl ManagedSource {
         Ok(managed)
     }
 
-    /// Returns the prepared configuration in effect.
+    /// Returns the configuration that the source runs with, with its loaded plugin.
     pub(crate) fn prepared(&self) -> Arc<Prepared> {
         Arc::clone(&self.active().prepared)
     }
@@ -89,7 +89,7 @@ impl ManagedSource {
         self.active().rollback_reason.clone()
     }
 
-    /// Returns whether the last update failed.
+    /// Returns whether the last update failed, so that the plugin and settings from before it are in effect.
     pub(crate) fn is_rolled_back(&self) -> bool {
         self.active().rollback_reason.is_some()
     }
@@ -101,7 +101,7 @@ impl ManagedSource {
         active.is_updating || active.rollback_reason.is_some()
     }
 
-    /// Returns the provider in effect.
+    /// Returns the provider that the source runs with.
     pub(crate) fn provider(&self) -> Arc<dyn Provider> {
         Arc::clone(&self.active().provider)
     }

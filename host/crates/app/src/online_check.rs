@@ -11,7 +11,7 @@ use tokio::{task::JoinSet, time::timeout};
 /// Maximum number of sources that [`check_online`] opens at the same time.
 const MAX_CONCURRENT_CHECKS: usize = 16;
 
-/// Result of reading a source once.
+/// Result of the check of one source: the host has read it once.
 #[derive(Debug)]
 pub struct SourceCheck {
     /// Name of the source.

@@ -50,7 +50,7 @@ impl Reconciler {
         Ok((wanted, value))
     }
 
-    /// Starts an immediate read of a source.
+    /// Starts an immediate read of a source. Returns a message for the operator without waiting for the read.
     pub(crate) fn reload_source(&self, name: &str) -> Result<String, OperationError> {
         let source = self.find(name)?;
         if let Some(reason) = source.end_reason() {
@@ -68,7 +68,7 @@ impl Reconciler {
         })
     }
 
-    /// Removes the pin of a source.
+    /// Removes the pin of a source, so that its values are published again. Returns a message for the operator.
     pub(crate) async fn resume(&self, name: &str) -> Result<String, OperationError> {
         let source = self.find(name)?;
         let _guard = source.pin_lock.lock().await;

@@ -36,7 +36,7 @@ pub struct Prepared {
     pub(crate) config: Arc<SourceConfig>,
     pub(crate) plugin: Plugin,
     pub(crate) builder: SourceBuilder,
-    /// Plugin that validates the values.
+    /// Plugin that validates the values; `None` if no validator plugin is configured.
     validator: Option<Plugin>,
     /// Fingerprints of the plugin files, taken before the files were loaded. Bundled plugins have no file.
     pub(crate) fingerprints: Vec<(String, Option<FileFingerprint>)>,
@@ -66,10 +66,10 @@ impl Prepared {
     }
 }
 
-/// Reason why a source cannot be started.
+/// Reason why the parts of a source cannot be created, so that it does not start.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum PartsError {
-    /// The settings are invalid.
+    /// The settings, grants or credentials of the source are invalid, or do not suit its plugin.
     #[error(transparent)]
     Settings(#[from] ConfigureError),
     /// A file with a secret cannot be read.

@@ -15,7 +15,7 @@ pub(crate) struct Readiness {
     missing: BTreeSet<SourceName>,
     /// Sources that ended because of a permanent failure.
     ended: BTreeSet<SourceName>,
-    /// Sources whose last update failed.
+    /// Sources whose last update failed: they run with the plugin and settings from before it.
     rolled_back: BTreeSet<SourceName>,
 }
 

@@ -45,7 +45,7 @@ const MIN_STOP_TIMEOUT: Duration = Duration::from_millis(100);
 /// Running sources and groups, and the configuration that they are reconciled with.
 pub(crate) struct Reconciler {
     pub(crate) runtime: PluginHost,
-    /// Configuration in effect.
+    /// Configuration that the host runs with. The sender notifies subscribers of each new one.
     pub(crate) config: watch::Sender<Arc<Config>>,
     /// Configuration at the start, for the settings that take effect only at the next start.
     pub(crate) initial_config: Arc<Config>,
@@ -75,7 +75,7 @@ pub(crate) struct Reconciler {
 }
 
 impl Reconciler {
-    /// Creates a reconciler without running sources.
+    /// Creates a reconciler. It starts no sources yet.
     pub(crate) fn new(
         runtime: PluginHost,
         config: Config,
@@ -102,7 +102,7 @@ impl Reconciler {
         })
     }
 
-    /// Returns the configuration in effect.
+    /// Returns the configuration that the host runs with.
     pub(crate) fn config(&self) -> Arc<Config> {
         Arc::clone(&self.config.borrow())
     }
@@ -123,7 +123,7 @@ impl Reconciler {
         vetoes.iter().filter_map(Weak::upgrade).collect()
     }
 
-    /// Returns all sources, ordered by name.
+    /// Returns all running sources, ordered by name.
     pub(crate) fn sources(&self) -> Vec<Arc<ManagedSource>> {
         self.sources.lock().values().cloned().collect()
     }

@@ -8,7 +8,7 @@ use std::{
     sync::Arc,
 };
 
-/// Reason for a reload.
+/// Reason for a reload of the configuration or of a plugin.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum ReloadTrigger {
     /// The configuration file changed, or the operator requested a reload.
@@ -19,7 +19,7 @@ pub(crate) enum ReloadTrigger {
     Retry,
 }
 
-/// Queue of reloads.
+/// Queue of reloads, of which one runs at a time.
 #[derive(Default)]
 pub(crate) struct ReloadQueue {
     queued: VecDeque<ReloadTrigger>,

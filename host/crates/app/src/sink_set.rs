@@ -39,7 +39,7 @@ pub(crate) struct SinkInputs<'a> {
     pub(crate) is_group: bool,
     /// Names of the sources, with a subscription to each.
     pub(crate) readers: Vec<(SourceName, Subscription)>,
-    /// Debounce settings of a group.
+    /// Debounce of a burst of changes; set only for a group.
     pub(crate) wait: Option<&'a WaitSettings>,
 }
 
@@ -50,7 +50,7 @@ pub(crate) struct SinkSet(Mutex<Vec<RunningSink>>);
 #[derive(Debug)]
 struct RunningSink {
     settings: SinkSettings,
-    /// Name for display.
+    /// Name of the sink in the log and the status.
     name: String,
     /// Key of the delivery record: the configured name, or a digest of the settings, which does not
     /// depend on the position in the configuration.
@@ -314,7 +314,7 @@ impl RunningSink {
     }
 }
 
-/// Aborts the task of the sink.
+/// Aborts the task of the sink when its entry is dropped.
 impl Drop for RunningSink {
     fn drop(&mut self) {
         self.task.abort();

@@ -3,7 +3,7 @@
 use reloader_api_types::SourceStatus;
 use reloader_source::{latest_value::SourceState, metrics::Counts, provider::Confinement};
 
-/// Status and counters of a source.
+/// Snapshot of the status and the counters of a source, for metrics.
 #[derive(Debug, Clone)]
 pub struct SourceCounts {
     /// Status, as in the API.
@@ -18,7 +18,7 @@ pub struct SourceCounts {
     pub confinement: Confinement,
 }
 
-/// Counters of a sink since its start.
+/// Snapshot of the counters of a sink, since the sink started.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SinkCounts {
     /// Name of the source or group that the sink belongs to.

@@ -56,7 +56,7 @@ impl ManagedSource {
         ListedSource { status: self.status(persistence), activity }
     }
 
-    /// Returns the status and the counters.
+    /// Returns the status and the counters of this source.
     pub(crate) fn counts(&self, persistence: &StatePersistence) -> SourceCounts {
         let state = self.source.subscribe().state();
         let status = self.status_in(&state, persistence);
@@ -69,7 +69,7 @@ impl ManagedSource {
         }
     }
 
-    /// Returns the counters of the sinks.
+    /// Returns the counters of the sinks of this source.
     pub(crate) fn sink_counts(&self) -> Vec<SinkCounts> {
         self.sinks.counts(self.source.name().as_str())
     }

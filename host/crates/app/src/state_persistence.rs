@@ -43,12 +43,12 @@ const UNKNOWN_DIGEST: [u8; 32] = [0; 32];
 /// Reason why the state store cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum StateReadError {
-    /// The file system does not answer.
+    /// The file system of the state directory does not answer.
     #[error("state directory {}: {error}", directory.display())]
     Access {
-        /// State directory.
+        /// Directory of the state store.
         directory: Arc<Path>,
-        /// Reason.
+        /// Error of the file access.
         error: FileAccessError,
     },
     /// The store cannot be read, or a record is damaged.
@@ -70,14 +70,14 @@ pub(crate) struct StatePersistence {
 /// Sources that are pinned to an earlier revision by a rollback.
 #[derive(Debug, Default)]
 struct Pins {
-    /// Revision that each source is pinned to.
+    /// Pinned sources, each with the revision that it is pinned to.
     pinned: Mutex<BTreeMap<SourceName, Revision>>,
     /// Rollbacks whose value is not published yet: the revision and the content.
     unpublished: Mutex<BTreeMap<SourceName, (Revision, Bytes)>>,
 }
 
 impl StatePersistence {
-    /// Creates a persistence that stores nothing.
+    /// Creates an access without a state store: stores nothing.
     pub(crate) fn disabled() -> Self {
         let directory = Path::new("").into();
         Self { state: None, directory, pins: Arc::default(), secret: Arc::default() }
@@ -234,7 +234,7 @@ impl StatePersistence {
         }
     }
 
-    /// Removes the pin of a source.
+    /// Removes the pin of a source, also in the state store.
     pub(crate) fn unpin(&self, source: &SourceName) {
         self.pins.pinned.lock().remove(source);
         self.pins.unpublished.lock().remove(source);

@@ -79,7 +79,7 @@ impl StatePersistence {
         })
     }
 
-    /// Returns the stored value of a revision.
+    /// Reads the value of one revision of a source from the state store.
     pub(crate) async fn value(
         &self,
         source: &SourceName,

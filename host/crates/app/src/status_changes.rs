@@ -10,7 +10,7 @@ use tokio::sync::{Notify, watch};
 /// Totals over all sources and sinks, for the supervision of the command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct DeliveryTotals {
-    /// Number of deliveries that changed their target.
+    /// Number of deliveries that changed their target, e.g. a file.
     pub(crate) changes: u64,
     /// Number of group sinks that are settling or delivering.
     pub(crate) delivering_group_sinks: usize,
@@ -19,7 +19,7 @@ pub(crate) struct DeliveryTotals {
 /// Sender of status changes, shared by all sources, groups and sinks. Cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct ChangeNotifier {
-    /// Totals for the supervision of the command.
+    /// Delivery totals, which decide when the host notifies the program of `[command]`.
     pub(crate) deliveries: watch::Sender<DeliveryTotals>,
     receivers: Arc<Mutex<Vec<Arc<PendingChanges>>>>,
 }
@@ -27,7 +27,7 @@ pub(crate) struct ChangeNotifier {
 /// Maximum number of names that a receiver has not taken. With more, all sources count as changed.
 const MAX_PENDING_NAMES: usize = 100_000;
 
-/// Changes that a receiver has not taken.
+/// Changes that the sender has recorded and one receiver has not taken yet.
 #[derive(Debug)]
 struct PendingChanges {
     changed: Mutex<ChangedSources>,
@@ -39,7 +39,7 @@ struct PendingChanges {
 /// Sources whose status has changed, or that were added or removed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ChangedSources {
-    /// All sources may have changed.
+    /// All sources count as changed: at the first call, and after more changes than the set can hold.
     All,
     /// These sources have changed.
     Named(BTreeSet<SourceName>),

@@ -360,7 +360,7 @@ fn encode(name: &str) -> PercentEncode<'_> {
     utf8_percent_encode(name, ENCODE_SET)
 }
 
-/// Omits the token.
+/// Omits the API token, which is secret.
 impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let target = match &self.0.target {

@@ -5,12 +5,12 @@ use std::{io, path::PathBuf};
 /// Error of a request to a host.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    /// Invalid address.
+    /// The address of the host's API is invalid.
     #[error("`{address}`: {reason}")]
     InvalidAddress {
-        /// Address.
+        /// Address as the caller passed it.
         address: String,
-        /// Cause.
+        /// Reason why the address is invalid.
         reason: String,
     },
     /// Token with characters that a header must not contain.
@@ -36,9 +36,9 @@ pub enum ClientError {
     /// Error response of the host.
     #[error("{detail}")]
     ErrorResponse {
-        /// HTTP status.
+        /// HTTP status code of the response.
         status: u16,
-        /// Cause and next step.
+        /// Message of the host: the cause and the next step.
         detail: String,
     },
 }

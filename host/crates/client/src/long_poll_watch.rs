@@ -17,7 +17,7 @@ use tracing::warn;
 pub struct Watch {
     client: Client,
     name: String,
-    /// Tag (`ETag`) of the last value.
+    /// `ETag` of the last received value. A long poll waits for another one.
     known: Option<HeaderValue>,
     /// Number of consecutive failed requests.
     failures: u32,
@@ -25,7 +25,7 @@ pub struct Watch {
     has_seen_source: bool,
 }
 
-/// Change of a source.
+/// Change of the value of a watched source.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
     /// New value.

@@ -5,10 +5,10 @@ use bytes::Bytes;
 use http::{HeaderValue, header};
 use jiff::Timestamp;
 
-/// Value of a source.
+/// Value of a source, as the host returned it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Value {
-    /// Content.
+    /// Content of the value, in bytes as the source provides them.
     pub content: Bytes,
     /// Media type, if the source provides one.
     pub media_type: Option<String>,
@@ -18,7 +18,7 @@ pub struct Value {
     pub at: Option<Timestamp>,
     /// State of the value: `current`, `stale`, or `past` (the value of an older revision).
     pub state: String,
-    /// Tag of the value, for conditional requests.
+    /// `ETag` of the value, for conditional requests.
     pub(crate) etag: Option<HeaderValue>,
 }
 

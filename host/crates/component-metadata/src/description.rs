@@ -35,7 +35,7 @@ pub struct Description {
     pub static_cost: StaticCost,
 }
 
-/// Bytes that are not a valid component.
+/// Reason why bytes are not a valid plugin component.
 #[derive(Debug, thiserror::Error)]
 pub enum ComponentError {
     /// Bytes without the WebAssembly magic number, with the reason.
@@ -112,7 +112,7 @@ impl Description {
     }
 }
 
-/// Parses the content of the custom section.
+/// Parses the JSON description in the custom section that the SDK embeds in a component.
 fn parse_section(data: &[u8]) -> Result<Section, ComponentError> {
     if data.len() > MAX_SECTION_BYTES {
         return Err(ComponentError::Description(format!(

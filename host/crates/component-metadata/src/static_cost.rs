@@ -53,7 +53,7 @@ struct Scope {
     modules: Vec<StaticCost>,
     /// Costs of the components defined so far, by component index.
     components: Vec<StaticCost>,
-    /// Cost of the component itself so far.
+    /// Cost of one instance of the component, for its part that is parsed so far.
     cost: StaticCost,
 }
 

@@ -18,7 +18,7 @@ pub trait DeliveryRecordStore: Send + Sync {
     /// again after the restart, even if the source returns to the previous value.
     async fn begin(&self);
 
-    /// Records a successful delivery.
+    /// Stores the delivery record of a successful delivery. `digest` identifies the delivered values.
     async fn record(&self, digest: Digest);
 }
 

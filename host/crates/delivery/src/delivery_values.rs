@@ -12,7 +12,7 @@ pub struct Update {
     parts: Vec<Part>,
 }
 
-/// The latest value of one source.
+/// Part of an update: the latest value of one source.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Part {
     /// Name of the source.

@@ -21,7 +21,7 @@ pub(crate) struct Predecessors(Vec<Predecessor>);
 #[derive(Debug)]
 pub struct Predecessor {
     status: watch::Receiver<SinkStatus>,
-    /// Content at the last call of [`Predecessors::mark_seen`].
+    /// Content of the file that the notifier has already seen. [`Predecessors::mark_seen`] updates it.
     seen: Option<FileContent>,
 }
 

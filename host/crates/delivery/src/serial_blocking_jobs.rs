@@ -26,7 +26,7 @@ pub struct BlockingOperation {
     pub description: String,
     /// Possible reason if the operation does not return: "the file system may not answer".
     pub possible_cause: &'static str,
-    /// Start of the operation.
+    /// Time at which the operation started.
     pub since: Instant,
     /// File that the operation accesses, if its file system limits the number of concurrent operations. See
     /// [`file_system_slots`].
@@ -34,7 +34,7 @@ pub struct BlockingOperation {
 }
 
 impl BlockingOperation {
-    /// Returns an operation that starts now.
+    /// Describes an operation that starts now.
     pub fn new(description: impl Into<String>, possible_cause: &'static str) -> Self {
         Self { description: description.into(), possible_cause, since: Instant::now(), path: None }
     }
@@ -104,7 +104,7 @@ impl<T: Send + 'static> BlockingJobs<T> {
         self.state.try_lock().ok().map(|state| read(&state))
     }
 
-    /// Returns the operation of the running job.
+    /// Returns the blocking operation that the running job executes, or `None` if no job runs.
     pub(crate) fn operation(&self) -> Option<BlockingOperation> {
         self.operation.lock().clone()
     }

@@ -5,7 +5,7 @@ use async_trait::async_trait;
 use reloader_util::digest::Digest;
 use std::{future::pending, path::PathBuf, time::Duration};
 
-/// A destination of values.
+/// A destination to which the host delivers the values of sources, e.g. a file, a command or a webhook.
 #[async_trait]
 pub trait Sink: Send + Sync {
     /// Delivers the values of `update`.
@@ -75,7 +75,7 @@ pub struct FileContent {
     pub writes: u64,
 }
 
-/// Change of a target by another program.
+/// Change that another program has made to a file that the sink wrote.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ExternalChange {
     /// Path of the changed file.
@@ -99,11 +99,11 @@ pub enum Delivered {
 pub struct SinkError {
     /// Reason of the failure, for the operator. It must not contain the value, which may be a secret.
     pub message: String,
-    /// Retry policy.
+    /// Whether and when the delivery is retried.
     pub retry: Retry,
 }
 
-/// Retry policy of a failed delivery.
+/// Decision whether and when a failed delivery is retried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Retry {
     /// Retry with backoff.

@@ -24,7 +24,7 @@ pub struct SinkSettings {
     /// Type of the sink, with its type-specific settings.
     #[serde(flatten)]
     pub kind: SinkKind,
-    /// Common settings.
+    /// Settings that do not depend on the type of the sink.
     #[serde(flatten)]
     pub common: CommonSettings,
 }
@@ -72,9 +72,9 @@ pub enum SinkKind {
     Template(TemplateSettings),
 }
 
-/// Default timeout of one attempt.
+/// Default timeout of one delivery attempt.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
-/// Default maximum number of retries.
+/// Default maximum number of retries with backoff after a failed delivery.
 const DEFAULT_RETRIES: u32 = 10;
 /// Default interval of retries after `retries` is exhausted.
 const DEFAULT_RETRY_LATER: Duration = Duration::from_secs(300);

@@ -20,12 +20,12 @@ use serde::{
 use serde_json::{Map, Value};
 use std::{borrow::Cow, convert::Infallible, fmt};
 
-/// Key of the sink's type.
+/// Key that selects the type of a sink in its configuration table.
 const TYPE_KEY: &str = "type";
-/// Keys of [`CommonSettings`].
+/// Keys that all types of sinks accept: the fields of [`CommonSettings`].
 const COMMON_KEYS: [&str; 5] = ["name", "timeout", "retries", "retry-later", "on-removed"];
 
-/// Values of the key `type`.
+/// Values of the key `type`: the names of the sink types.
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 enum TypeName {

@@ -8,11 +8,11 @@ use std::sync::Arc;
 /// Status of a sink, for health checks, metrics and the API.
 #[derive(Debug, Clone, Default)]
 pub struct SinkStatus {
-    /// Current activity.
+    /// Current activity of the sink.
     pub state: SinkState,
-    /// Delivered revision of the first source.
+    /// Revision of the first source that was delivered last.
     pub delivered: Option<Revision>,
-    /// Delivered revision of each source.
+    /// Revision of each source that was delivered last.
     pub revisions: Vec<(SourceName, Revision)>,
     /// Time of the last successful delivery.
     pub at: Option<Timestamp>,

@@ -15,14 +15,14 @@ pub(crate) struct SourceSubscriptions {
     on_removed: OnRemoved,
 }
 
-/// Subscription to one source.
+/// Subscription of a sink to one of its sources, with the latest value received.
 #[derive(Debug)]
 struct SourceSubscription {
     name: SourceName,
     reader: Subscription,
     /// Latest value, or its removal with `on-removed = "clear"`; `None` before the first value.
     part: Option<Part>,
-    /// `true` while the source runs.
+    /// `false` after the source has stopped: it publishes no further values.
     is_open: bool,
 }
 

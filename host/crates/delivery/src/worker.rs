@@ -58,9 +58,9 @@ impl Stopper {
     }
 }
 
-/// Backoff after the first failure.
+/// Backoff before the first retry of a failed delivery. It grows with each further failure.
 const MIN_RETRY_BACKOFF: Duration = Duration::from_millis(200);
-/// Maximum backoff between two attempts.
+/// Maximum backoff before a retry of a failed delivery.
 const MAX_RETRY_BACKOFF: Duration = Duration::from_secs(30);
 /// Maximum delay that a sink can request with [`Retry::After`].
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(3600);

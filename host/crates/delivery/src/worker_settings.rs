@@ -5,10 +5,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
-/// Settings of a worker.
+/// Settings of a worker, the task that delivers the values of its sources to one sink.
 #[derive(Debug, Clone, PartialEq)]
 pub struct WorkerSettings {
-    /// Timeout of one attempt.
+    /// Timeout of one attempt to deliver.
     pub timeout: Duration,
     /// Maximum number of retries of the same values, with exponential backoff.
     pub retries: u32,

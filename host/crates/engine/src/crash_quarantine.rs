@@ -25,7 +25,7 @@ pub(crate) struct CrashCounter {
     reason: Option<Failure>,
 }
 
-/// Plan of the retry after a failure.
+/// Delay before the retry after a failure, and whether this delay is a quarantine.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct RetryPlan {
     pub(crate) retry_in: Duration,

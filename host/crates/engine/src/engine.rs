@@ -8,7 +8,7 @@ use crate::{
 };
 use std::time::Instant;
 
-/// State machine of one source.
+/// State machine of one source: takes inputs and returns the effects that its driver executes.
 #[derive(Debug)]
 pub struct Engine<V = Snapshot> {
     state: EngineState<V>,

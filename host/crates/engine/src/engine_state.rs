@@ -41,13 +41,13 @@ pub(crate) struct EngineState<V> {
 /// Freshness that the engine has reported for the published value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Freshness {
-    /// Reported as fresh, or nothing is published.
+    /// The published value was last reported as fresh, or nothing is published.
     Current,
     /// Value from before a restart, whose freshness the engine has not reported yet.
     Resumed,
-    /// Reported as stale with the reason [`UNCONFIRMED`](crate::UNCONFIRMED).
+    /// The value was reported as stale with the reason [`UNCONFIRMED`](crate::UNCONFIRMED).
     Unconfirmed,
-    /// Reported as stale because of a failure, a crash or silence.
+    /// The value was reported as stale because of a failure, a crash or silence.
     Stale,
 }
 
@@ -80,7 +80,7 @@ impl<V: Value> EngineState<V> {
         }
     }
 
-    /// Returns the number of a new session.
+    /// Returns a new session: the number that matches the answer of a call to its effect.
     pub(crate) fn next_session(&mut self) -> Session {
         self.last_session += 1;
         Session(self.last_session)

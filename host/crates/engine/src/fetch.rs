@@ -10,7 +10,7 @@ use crate::{
 };
 use std::time::{Duration, Instant};
 
-/// State of fetching the source.
+/// Fetches of one source: when the next one is due, or the one in flight, with backoff and crash counter.
 #[derive(Debug)]
 pub(crate) struct Fetch {
     state: State,
@@ -26,13 +26,13 @@ pub(crate) struct Fetch {
     unreported_change: bool,
 }
 
-/// State of the fetch state machine.
+/// Whether a fetch is in flight, or when the next one starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     /// Idle until the next fetch starts at `at`. An `unconditional` fetch sends no cursor, so that a
     /// weak cursor cannot hide a change.
     Due { at: Instant, unconditional: bool },
-    /// Fetch in flight.
+    /// The driver is fetching the source, and has not answered yet.
     InFlight(InFlight),
 }
 

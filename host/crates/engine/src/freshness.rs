@@ -50,7 +50,7 @@ impl<V: Value> EngineState<V> {
         }
     }
 
-    /// Reports the value as stale.
+    /// Tells the driver that the published value is stale because of `reason`.
     pub(crate) fn mark_stale(&mut self, reason: Failure, effects: &mut Vec<Effect<V>>) {
         self.freshness = Freshness::Stale;
         effects.push(Effect::Stale(reason));

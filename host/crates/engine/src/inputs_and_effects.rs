@@ -11,10 +11,10 @@ use std::{fmt, time::Duration};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Session(pub(crate) u64);
 
-/// Input of [`Engine::step`](crate::Engine::step).
+/// Event that the driver passes to [`Engine::step`](crate::Engine::step).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Input<V = Snapshot> {
-    /// Passage of time.
+    /// Nothing but time has passed: the engine acts on deadlines that have expired.
     Tick,
     /// Result of [`Effect::Fetch`].
     Fetched(Session, Result<Outcome<V>, Failure>),
@@ -41,7 +41,7 @@ pub enum Input<V = Snapshot> {
     Replaced(Settings),
 }
 
-/// Instruction to the driver.
+/// Instruction of the engine that the driver executes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Effect<V = Snapshot> {
     /// Fetch the source, with the cursor if there is one. Answer with [`Input::Fetched`].
@@ -80,9 +80,9 @@ pub enum Effect<V = Snapshot> {
 /// Kind of call to a source. Each kind has its own plugin instance and its own crash count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
-    /// Fetching the source.
+    /// Calls that fetch the source.
     Reading,
-    /// Opening a watch and receiving its events.
+    /// Calls that open a watch and receive its events.
     Watching,
 }
 
@@ -95,7 +95,7 @@ impl fmt::Display for Role {
     }
 }
 
-/// Report for the operator.
+/// Report of the engine for the operator; it does not change what is published.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Report {
     /// A fetch failed.
@@ -124,7 +124,7 @@ pub enum Report {
         /// Length of the quarantine. [`Input::ReloadNow`] ends it early.
         retry_in: Duration,
     },
-    /// The watch is armed.
+    /// The watch is armed: it reports changes from now on.
     Watching,
     /// The source works again after a failure.
     Recovered,

@@ -43,7 +43,7 @@ impl<V: Value> EngineState<V> {
         }
     }
 
-    /// Produces the effects of a decision.
+    /// Adds the effects of a decision on a reported value: validate, confirm, publish a removal, or none.
     fn apply_decision(
         &mut self,
         now: Instant,

@@ -8,7 +8,7 @@ use crate::{
 use std::time::Instant;
 
 impl<V: Value> EngineState<V> {
-    /// Handles the result of a validation.
+    /// Handles the result of a validation: publishes an accepted value, or reports the rejection.
     pub(crate) fn on_validated(
         &mut self,
         now: Instant,

@@ -9,7 +9,7 @@ use crate::{
 use std::time::Instant;
 
 impl<V: Value> EngineState<V> {
-    /// Handles an event of the live watch.
+    /// Handles an event of the armed watch: a changed or removed value, a change notification, or a heartbeat.
     pub(crate) fn on_watch_event(
         &mut self,
         now: Instant,

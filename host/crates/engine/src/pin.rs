@@ -4,7 +4,7 @@ use crate::{engine_state::EngineState, inputs_and_effects::Effect, types::Value}
 use std::time::Instant;
 
 impl<V: Value> EngineState<V> {
-    /// Pins and publishes a value.
+    /// Publishes a value and keeps it published, whatever the source reports, until it is unpinned.
     pub(crate) fn pin(&mut self, now: Instant, value: V, effects: &mut Vec<Effect<V>>) {
         let (had_value, was_pending) =
             (self.value_state.value().is_some(), self.value_state.is_pending());
@@ -25,7 +25,7 @@ impl<V: Value> EngineState<V> {
         }
     }
 
-    /// Removes the pin and fetches the source.
+    /// Removes the pin and schedules a fetch, so that the current value of the source is published.
     pub(crate) fn unpin(&mut self, now: Instant) {
         if !self.value_state.unpin() {
             return;

@@ -8,7 +8,7 @@ use crate::{
 use std::time::Instant;
 
 impl<V: Value> EngineState<V> {
-    /// Cancels calls that have exceeded their deadline.
+    /// Cancels the fetch and closes the watch if they have exceeded their deadlines.
     pub(crate) fn cancel_overdue(&mut self, now: Instant, effects: &mut Vec<Effect<V>>) {
         if let Some(session) = self.fetch.overdue_session(now) {
             effects.push(Effect::CancelFetch);
@@ -25,7 +25,7 @@ impl<V: Value> EngineState<V> {
         }
     }
 
-    /// Starts the calls that are due.
+    /// Starts a fetch and opens the watch, each if it is due.
     pub(crate) fn start_due(&mut self, now: Instant, effects: &mut Vec<Effect<V>>) {
         let deadline = now + self.settings.timeout;
         if self.watch.is_due(now) {

@@ -86,7 +86,7 @@ impl Cursor {
     }
 }
 
-/// Writes the text for display, without secrets.
+/// Writes the display text of the cursor, which contains no secrets, or else the cursor itself.
 impl fmt::Display for Cursor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.display_text.as_ref().unwrap_or(&self.text))
@@ -160,7 +160,7 @@ impl fmt::Debug for Snapshot {
     }
 }
 
-/// Result of a successful fetch.
+/// Answer of a source to a successful fetch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome<V = Snapshot> {
     /// The source still has the value of the cursor that the fetch sent.
@@ -175,7 +175,7 @@ pub enum Outcome<V = Snapshot> {
 /// Event of a watch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event<V = Snapshot> {
-    /// New value.
+    /// The source has a new value.
     Changed(V),
     /// The source may have changed: fetch it.
     Dirty,

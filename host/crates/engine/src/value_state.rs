@@ -9,7 +9,7 @@ use crate::{
 };
 use std::time::{Duration, Instant};
 
-/// State of the source's value.
+/// Published value and revision of a source, and the values that are in validation, rejected or pinned.
 #[derive(Debug)]
 pub(crate) struct ValueState<V> {
     published: Published<V>,
@@ -34,7 +34,7 @@ enum Published<V> {
     Removed,
 }
 
-/// Rejected value.
+/// Value that the validator has rejected, and the time at which it is validated again.
 #[derive(Debug)]
 struct Rejected<V> {
     value: V,
@@ -95,7 +95,7 @@ impl<V: Value> ValueState<V> {
         }
     }
 
-    /// Restores the state from before a restart.
+    /// Restores the published value and its revision from before a restart.
     pub(crate) fn resume(&mut self, revision: Revision, value: Option<V>) {
         self.revision = revision;
         self.published = match value {

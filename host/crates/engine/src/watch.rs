@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 /// Minimum uptime of a watch after which an event resets its backoff and its crash count.
 const MIN_STABLE_UPTIME: Duration = Duration::from_secs(5);
 
-/// State of watching the source.
+/// Watch of one source: whether it is armed, with backoff and crash counter.
 #[derive(Debug)]
 pub(crate) struct Watch {
     state: State,
@@ -23,12 +23,12 @@ pub(crate) struct Watch {
     was_armed: bool,
 }
 
-/// State of the watch state machine.
+/// Whether the watch is armed, being opened, or down until the next attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
-    /// The strategy uses no watch.
+    /// The strategy of the source uses no watch.
     Off,
-    /// The first fetch has not completed yet.
+    /// The watch opens only after the first fetch, which has not completed yet.
     Waiting,
     /// No watch; the next one opens at `retry_at`.
     Down { retry_at: Instant },

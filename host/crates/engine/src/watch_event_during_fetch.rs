@@ -6,7 +6,7 @@ use crate::types::{Outcome, Value};
 /// Value that the watch reported while a fetch was in flight.
 #[derive(Debug)]
 pub(crate) struct ConcurrentUpdate<V> {
-    /// Published value before the watch event.
+    /// Value that was published before the watch event; `None` if there was none.
     pub(crate) published_before: Option<V>,
     /// Value of the watch event; `None` if the source has no value any more.
     pub(crate) reported: Option<V>,

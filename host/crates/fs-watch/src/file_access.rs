@@ -20,7 +20,7 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-/// Threads of all file accesses.
+/// Thread pool for all file accesses, which may block.
 pub(crate) static POOL: BlockingPool = BlockingPool::new("reloader-files", 64);
 
 /// Maximum number of concurrent accesses of an owner: one for its watch and one for a read.
@@ -81,7 +81,7 @@ impl FileAccess {
                         slots = slots => slots,
                         () = sender.closed() => return,
                     };
-                    // The semaphores are never closed.
+                    // Always `Ok`, because the semaphores are never closed.
                     if let Ok(slots) = slots {
                         let _ = sender.send(run(slots).await);
                     }
@@ -94,7 +94,7 @@ impl FileAccess {
     }
 }
 
-/// Future of the result of an access.
+/// Future that returns the result of a file access.
 enum AccessResult<R> {
     Running(BlockingTask<R>),
     /// The access waits for a free slot of its owner or its file system.

@@ -17,7 +17,7 @@ use std::{
 };
 use tokio::time::timeout;
 
-/// Reason why an access has no result.
+/// Reason why a file access has no result.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FileAccessError {
     /// The access has not returned within this time, or an earlier access to the same path has not returned yet.
@@ -111,7 +111,7 @@ impl Tracker {
         let slots = slots_of(&self.path);
         let operation = self.operation(access);
         async move {
-            // The semaphore is never closed.
+            // Always `Ok`, because the semaphore is never closed.
             let slot = slots.acquire_owned().await;
             let task = POOL.spawn(move || {
                 // A blocked access occupies its slot until it returns.

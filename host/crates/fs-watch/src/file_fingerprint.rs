@@ -22,7 +22,7 @@ pub struct FileFingerprint {
 /// Device and inode number. On systems without inodes, the creation time identifies a file.
 pub(crate) type FileIdentity = (u64, u64);
 
-/// Seconds and nanoseconds.
+/// Modification or status change time of a file, in seconds and nanoseconds.
 type Timestamp = (i64, i64);
 
 impl FileFingerprint {
@@ -82,7 +82,7 @@ impl FileFingerprint {
     }
 }
 
-/// Returns the identity of a file.
+/// Returns the device and inode number of a file.
 #[cfg(unix)]
 pub(crate) fn identity(metadata: &Metadata) -> FileIdentity {
     use std::os::unix::fs::MetadataExt;

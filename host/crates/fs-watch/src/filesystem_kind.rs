@@ -46,12 +46,12 @@ const REMOTE_MAGIC: [i64; 25] = [
     0x0131_11a8, // IBRIX
     0x6175_6673, // aufs, whose branches may be changed directly
 ];
-/// Magic numbers of file systems in memory.
+/// Numbers by which `statfs(2)` identifies file systems in memory.
 const MEMORY_MAGIC: [i64; 2] = [
     0x0102_1994, // tmpfs
     0x8584_58f6, // ramfs
 ];
-/// Magic numbers of pseudo file systems.
+/// Numbers by which `statfs(2)` identifies pseudo file systems, whose files the kernel generates.
 const PSEUDO_MAGIC: [i64; 15] = [
     0x9fa0,      // proc
     0x6265_6572, // sysfs

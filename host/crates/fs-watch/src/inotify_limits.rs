@@ -12,11 +12,11 @@ const LINK_COUNT_WATCH_DIVISOR: usize = 8;
 /// out of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Limit {
-    /// Inotify watches of the user.
+    /// Number of inotify watches of the user (`max_user_watches`).
     Watches,
-    /// Inotify instances of the user, or open files.
+    /// Number of inotify instances of the user (`max_user_instances`), or of open files.
     Instances,
-    /// Memory or threads.
+    /// The system has no memory, or cannot start a thread.
     Memory,
     /// No resource: the listener of the kernel events has failed.
     Listener,

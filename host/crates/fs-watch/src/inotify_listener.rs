@@ -45,7 +45,7 @@ const WRITE_EVENTS: WatchFlags = WatchFlags::MODIFY.union(WatchFlags::CLOSE_WRIT
 /// Size of the event buffer, which holds several hundred events with names.
 const EVENT_BUFFER_BYTES: usize = 16 * 1024;
 
-/// Inotify instance. Stops its listener when dropped.
+/// Inotify instance, whose events a listener passes to the event handler. Stops the listener when dropped.
 #[derive(Debug)]
 pub(crate) struct Inotify {
     number: u64,
@@ -78,7 +78,7 @@ impl Inotify {
         Ok(Self { number, inotify, stop })
     }
 
-    /// Returns the number of the instance.
+    /// Returns the number that distinguishes this inotify instance from those that it replaces.
     pub(crate) fn number(&self) -> u64 {
         self.number
     }
@@ -117,7 +117,7 @@ impl Drop for Inotify {
 
 /// Reader of kernel events that runs as a task or on a thread.
 struct EventListener {
-    /// Number of the inotify instance.
+    /// Number of the inotify instance, for the [`WatchDescriptor`] of each event.
     instance: u64,
     inotify: Arc<OwnedFd>,
     stop: Arc<OwnedFd>,
@@ -126,12 +126,12 @@ struct EventListener {
     buffer: Vec<MaybeUninit<u8>>,
 }
 
-/// Descriptor that has become ready.
+/// File descriptor of the listener that has become ready.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Ready {
     Inotify,
     Mounts,
-    /// The inotify instance was dropped.
+    /// Descriptor that stops the listener: the inotify instance was dropped.
     Stop,
 }
 

@@ -9,7 +9,7 @@ pub(crate) enum FileEvent {
     Created,
     /// A file, directory or link was renamed to the entry.
     MovedIn,
-    /// The entry was removed or renamed.
+    /// The entry was removed, or renamed to another name.
     Removed,
     /// The file was written to or truncated.
     Modified,
@@ -30,13 +30,13 @@ pub(crate) enum FileEvent {
 /// The kernel does not reuse a descriptor after the watch is removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct WatchDescriptor {
-    /// Number of the inotify instance.
+    /// Number of the inotify instance: a descriptor of an earlier instance has a different one.
     pub(crate) instance: u64,
-    /// Descriptor that the kernel assigns.
+    /// Watch descriptor that the kernel assigned, unique within the instance.
     pub(crate) number: i32,
 }
 
-/// Receiver of kernel events.
+/// Handler of the events that an inotify listener reads from the kernel.
 pub(crate) trait EventHandler: Send + Sync {
     /// Handles an event of a watched inode, or of the entry `name` in a watched directory.
     fn file_event(&self, watch: WatchDescriptor, name: Option<&OsStr>, event: FileEvent);

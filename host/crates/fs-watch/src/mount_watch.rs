@@ -88,7 +88,7 @@ const LOCAL_TYPES: [&[u8]; 13] = [
     b"zfs",
 ];
 
-/// Mounted file system.
+/// Mount of a file system, as listed in `/proc/self/mountinfo`.
 #[derive(Debug)]
 pub(crate) struct Mount {
     pub(crate) point: PathBuf,

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 static OVERFLOWS: AtomicU64 = AtomicU64::new(0);
 
-/// Increments the overflow counter.
+/// Counts an overflow of an inotify event queue.
 #[cfg(target_os = "linux")]
 pub(crate) fn increment() {
     OVERFLOWS.fetch_add(1, Relaxed);

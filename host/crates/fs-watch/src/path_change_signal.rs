@@ -12,7 +12,7 @@ use tokio::{sync::Notify, time::Instant};
 /// Pending changes of one [`PathWatch`](super::PathWatch), and the notification that wakes it.
 #[derive(Debug)]
 pub(crate) struct ChangeSignal {
-    /// Identifier that is unique in the process.
+    /// Identifier of the signal, unique in the process.
     pub(crate) id: u64,
     pub(crate) wake: Notify,
     state: Mutex<Pending>,
@@ -112,7 +112,7 @@ impl ChangeSignal {
         pending
     }
 
-    /// Requests another resolution of the path.
+    /// Records that the path may resolve to another file, so that it is resolved again.
     pub(crate) fn mark_resolution_stale(&self) {
         self.update(|state| state.stale_resolution = true);
     }
@@ -144,7 +144,7 @@ impl ChangeSignal {
         *self.device.lock()
     }
 
-    /// Stores the device of the file.
+    /// Stores the device of the file at the latest resolution of the path.
     pub(crate) fn set_device(&self, device: Option<Device>) {
         *self.device.lock() = device;
     }

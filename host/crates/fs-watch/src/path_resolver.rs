@@ -34,7 +34,7 @@ pub(crate) struct PathResolver {
     events_unavailable: bool,
 }
 
-/// Entry and its watch.
+/// Directory entry that the path resolves through, and the watch for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct ArmedEntry {
     entry: Entry,
@@ -51,7 +51,7 @@ impl ArmedEntry {
     }
 }
 
-/// Result of a resolution.
+/// Result of resolving the path and arming the watches of its entries.
 #[derive(Debug)]
 pub(crate) struct Resolution {
     /// The path resolves through other entries than before, so that its content may differ.
@@ -62,7 +62,7 @@ pub(crate) struct Resolution {
     pub(crate) limited: bool,
 }
 
-/// Parameters of polling.
+/// Initial fingerprint for polling the file, and whether its metadata shows changes.
 #[derive(Debug)]
 pub(crate) struct PollBaseline {
     /// Fingerprint of the file after the watches were armed.
@@ -131,7 +131,7 @@ impl PathResolver {
         for entry in &chain.entries {
             let descriptor = match self.registry.arm(watch_target(entry), &self.signal) {
                 Ok(descriptor) => Some(descriptor),
-                // The next pass resolves the path again.
+                // The entry has changed since the resolution. The next pass of the loop resolves the path again.
                 Err(ArmError::Vanished) => None,
                 Err(ArmError::LimitReached(limit)) => {
                     gaps.limit = Some(limit);

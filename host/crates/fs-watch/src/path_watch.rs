@@ -23,7 +23,7 @@ use std::{
 };
 use tokio::time::{Instant, sleep_until};
 
-/// Watch of one path.
+/// Watch of one path: reports that the content of the file may have changed.
 #[derive(Debug)]
 pub struct PathWatch {
     path: PathBuf,

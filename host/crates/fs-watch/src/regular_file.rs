@@ -23,7 +23,7 @@ pub enum RegularFileError {
     /// The file is larger than the limit of the caller.
     #[error("larger than {max_bytes} bytes")]
     TooLarge {
-        /// Limit in bytes.
+        /// Maximum size of the file, in bytes.
         max_bytes: u64,
     },
     /// Error of `open(2)` or `read(2)`.

@@ -61,10 +61,10 @@ pub async fn resolve_accessible(path: &Path) -> Result<PathBuf, FileAccessError>
     Ok(access_file(path).await?.resolved_path)
 }
 
-/// Result of an access to a file.
+/// Resolved path and metadata of a file, read in one access.
 struct AccessedFile {
     resolved_path: PathBuf,
-    /// Metadata of a regular file.
+    /// Metadata of the file; `None` if it is not a regular file.
     metadata: Option<Metadata>,
 }
 

@@ -21,7 +21,7 @@ pub enum ReadError {
     TooLarge {
         /// Path of the file.
         path: String,
-        /// Limit in bytes.
+        /// Maximum size that the caller accepts, in bytes.
         limit: u64,
     },
     /// Any other I/O error.

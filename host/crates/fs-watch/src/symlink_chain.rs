@@ -42,7 +42,7 @@ impl Role {
     }
 }
 
-/// Device number and file system kind.
+/// File system of a file: its device number and its kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Device {
     pub(crate) number: u64,

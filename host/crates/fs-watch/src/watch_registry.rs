@@ -23,7 +23,7 @@ const MIN_RESTART_DELAY: Duration = Duration::from_secs(1);
 /// Maximum time from a failure of a listener to the start of the next inotify instance.
 const MAX_RESTART_DELAY: Duration = Duration::from_secs(3600);
 
-/// Maximum size of [`WatchTable::removed_during_adds`].
+/// Maximum number of watches in [`WatchTable::removed_during_adds`]. The set is cleared when it is full.
 const MAX_REMOVED_DURING_ADDS: usize = 4096;
 
 /// Inotify instance and the subscriptions to its watches.
@@ -77,12 +77,12 @@ pub(crate) struct WatchTarget<'a> {
     pub(crate) role: Role,
 }
 
-/// Reason why a target cannot be watched.
+/// Reason why a directory or file cannot be watched.
 #[derive(Debug)]
 pub(crate) enum ArmError {
     /// The directory or file no longer exists or changed its type. The path must be resolved again.
     Vanished,
-    /// A limit of the system is reached.
+    /// A limit of the system is reached. The watch may succeed later.
     LimitReached(Limit),
     /// The permissions do not allow a watch, or the system has no inotify.
     Unavailable(io::Error),
@@ -168,7 +168,7 @@ impl WatchRegistry {
         if let Some(inotify) = inotify.as_ref().filter(|inotify| inotify.number() == number) {
             return Ok(Arc::clone(inotify));
         }
-        // Closes the failed instance.
+        // Closes the instance whose listener has failed.
         *inotify = None;
         if restart_at.is_some_and(|restart_at| Instant::now() < restart_at) {
             return Err(ArmError::LimitReached(Limit::Listener));

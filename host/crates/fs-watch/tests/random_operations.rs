@@ -31,7 +31,7 @@ const MAX_STEPS_PER_ROUND: u64 = 120;
 const WATCHED_PATH: &str = "parent/d/f";
 const DIRECTORIES: [&str; 7] = ["a", "b", "a/d", "b/d", "c/d", "parent", "parent/d"];
 const FILES: [&str; 6] = ["a/d/f", "b/d/f", "c/d/f", "g", "h", "parent/d/f"];
-/// Target and name of symbolic links.
+/// Target and path of each symbolic link that an operation may create.
 const LINKS: [(&str, &str); 9] = [
     ("a", "parent"),
     ("b", "parent"),
@@ -63,13 +63,13 @@ impl Random {
     }
 }
 
-/// Temporary directory with random files.
+/// Temporary directory in which random operations change files, directories and links.
 struct World {
     root: tempfile::TempDir,
     random: Random,
     /// Number of the last content. It makes each content unique.
     contents: u64,
-    /// Operations that succeeded.
+    /// Descriptions of the operations that succeeded, for the message of a failed test.
     log: Vec<String>,
 }
 
@@ -153,7 +153,7 @@ fn swap_link(target: &str, path: &Path) -> io::Result<()> {
     fs::rename(&new, path).or_else(|_| remove_all(path).and_then(|()| fs::rename(&new, path)))
 }
 
-/// Runs all rounds of one world.
+/// Runs random operations in one directory, and checks after each round that the consumer has the content.
 fn run(seed: u64, runtime: &Runtime) {
     let root = tempfile::tempdir().unwrap();
     let mut world = World { root, random: Random(seed), contents: 0, log: Vec::new() };

@@ -20,7 +20,7 @@ async fn extreme_intervals_are_accepted() {
     fs::write(&path, "0").unwrap();
     for every in [Duration::ZERO, Duration::MAX] {
         let files = FileWatcher::new().poll_interval(every).retry_every(every);
-        // A pseudo file is polled.
+        // The kernel reports no changes of a pseudo file, so it is polled at the interval.
         let mut pseudo_file = files.watch(Path::new("/proc/self/stat")).await.unwrap();
         let _ = timeout(Duration::from_millis(10), pseudo_file.changed()).await;
         let mut watch = files.watch(&path).await.unwrap();

@@ -27,12 +27,12 @@ pub struct Body {
     timeouts: BodyTimeouts,
     /// Timer for the next part of the body, while the reader waits for it.
     timer: Option<(Pin<Box<Sleep>>, Deadline)>,
-    /// Remaining size allowance, in bytes.
+    /// Number of further body bytes that the size limit allows.
     remaining: usize,
     _permit: OwnedSemaphorePermit,
 }
 
-/// Timeouts of a response body.
+/// Timeouts for receiving a response body.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct BodyTimeouts {
     /// Timeout from one part to the next, if the plugin requests one.
@@ -44,7 +44,7 @@ pub(crate) struct BodyTimeouts {
 }
 
 impl BodyTimeouts {
-    /// Returns the deadline of the next part.
+    /// Returns the time by which the next part of the body must arrive.
     fn next_deadline(&self, now: Instant) -> Deadline {
         let idle = Deadline::limit(now, self.idle, "http-idle").earlier(self.total);
         match self.requested {
@@ -56,10 +56,10 @@ impl BodyTimeouts {
     }
 }
 
-/// Reason why a body is incomplete.
+/// Reason why a response body was not received completely.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BodyError {
-    /// The body exceeds the size limit.
+    /// The response body exceeds the size limit.
     #[error("response body too large")]
     TooLarge,
     /// Any other failure. The message starts with the host and port.
@@ -156,7 +156,7 @@ const MAX_READY_FRAMES: u32 = 16;
 /// The size limit therefore applies to the compressed bytes as well, and the body yields regularly.
 pub(crate) struct ArrivingBody {
     inner: Incoming,
-    /// Remaining size allowance, in bytes.
+    /// Number of further body bytes that the size limit allows.
     remaining: usize,
     ready_frames: u32,
 }

@@ -19,7 +19,7 @@ pub trait Resolve: fmt::Debug + Send + Sync {
     fn resolve(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>>;
 }
 
-/// Resolver of the operating system.
+/// Resolver that calls `getaddrinfo` of the operating system.
 #[derive(Debug)]
 pub(crate) struct SystemResolver;
 
@@ -33,7 +33,7 @@ impl Resolve for SystemResolver {
 /// does not answer.
 const MAX_CONCURRENT_LOOKUPS_PER_SOURCE: usize = 2;
 
-/// Resolver of one source.
+/// Resolver for the names that one source connects to. Bounds its concurrent lookups.
 #[derive(Debug, Clone)]
 pub(crate) struct SourceResolver {
     resolver: Arc<dyn Resolve>,

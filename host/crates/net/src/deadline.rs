@@ -11,9 +11,9 @@ use tokio::time::Instant;
 /// Timeouts that a plugin requests. The limits of the host apply as well.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct RequestTimeouts {
-    /// Timeout for the connection.
+    /// Timeout for opening the connection.
     pub connect: Option<Duration>,
-    /// Timeout for the head of the response.
+    /// Timeout for receiving the head of the response.
     pub first_byte: Option<Duration>,
     /// Timeout from one part of the body to the next.
     pub between_bytes: Option<Duration>,
@@ -27,7 +27,7 @@ pub(crate) const MAX_TIMEOUT: Duration = Duration::from_secs(10 * 60);
 /// Upper bound of a configured limit: 100 years. It prevents an overflow of [`Instant`].
 const MAX_LIMIT: Duration = Duration::from_secs(100 * 365 * 86_400);
 
-/// Phase of a connection or request.
+/// Phase of a connection or request, named in the error of a timeout.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Phase {
     AwaitingResponse,
@@ -82,14 +82,14 @@ pub(crate) struct Deadline {
     origin: Origin,
 }
 
-/// Origin of a timeout.
+/// Setting that a deadline comes from, named in the error of a timeout.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Origin {
-    /// Requested by the plugin.
+    /// Timeout that the plugin requests.
     Plugin,
     /// Default of the host, or its maximum if the plugin requests more.
     Host,
-    /// Limit with this name.
+    /// Limit of the source with this name, such as `http-idle`.
     Limit(&'static str),
 }
 

@@ -47,13 +47,13 @@ const CONNECTION_ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 /// Maximum number of addresses that are tried for one name.
 const MAX_ADDRESSES: usize = 16;
 
-/// Dialler of one source.
+/// Dialler of one source: resolves the name, checks the addresses, connects and performs the TLS handshake.
 #[derive(Debug, Clone)]
 pub(crate) struct Dialler {
     pub(crate) resolver: SourceResolver,
     pub(crate) address_policy: Arc<AddressPolicy>,
     pub(crate) executor: ConnectionExecutor,
-    /// Limit of HTTP connections, including idle ones.
+    /// Limit on the number of HTTP connections of the source, including idle ones.
     pub(crate) http_connections: ConnectionLimit,
 }
 

@@ -39,7 +39,7 @@ impl Default for Network {
 pub struct EgressSettings {
     /// Addresses that names may resolve to, in addition to public ones.
     pub addresses: AddressPolicy,
-    /// TLS settings.
+    /// TLS settings of the connections.
     pub tls: TlsSettings,
 }
 
@@ -62,7 +62,7 @@ pub struct EgressLimits {
 }
 
 impl Network {
-    /// Creates a network with a custom resolver.
+    /// Creates a network that looks up names with `resolver` instead of the operating system.
     #[must_use]
     pub fn resolving(resolver: Arc<dyn Resolve>) -> Self {
         let connections = Arc::new(ThreadPool::new("reloader-http", 1, ThreadPriority::Normal));
@@ -106,7 +106,7 @@ pub struct Egress {
 
 /// Connection. It counts towards [`EgressLimits::connections`] until it is dropped.
 pub struct Connection {
-    /// Byte stream.
+    /// Byte stream to the server, over TCP or TLS.
     pub stream: Box<dyn Stream>,
     _permit: OwnedSemaphorePermit,
 }

@@ -171,7 +171,7 @@ async fn text(egress: &Egress, url: &str) -> Result<String, String> {
 async fn dns_rebinding_is_prevented() {
     let (good, _) = serve(silent_after("good"));
     let (denied, visits) = serve(silent_after("denied"));
-    // The policy allows only the first answer.
+    // The policy allows only 127.0.0.1, the first answer of the resolver.
     let denied = SocketAddr::new("127.0.0.2".parse().unwrap(), denied.port());
     let (resolver, network) = scripted(&[&[good], &[denied]]);
     let egress = network.egress(allowing("127.0.0.1"), bounds());
@@ -451,7 +451,7 @@ async fn size_limit_applies_to_decompressed_body() {
         let _ = stream.read(&mut [0; 4096]);
         let head = "HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\n\r\n";
         let _ = stream.write_all(&[head.as_bytes(), &ZEROS[..10]].concat());
-        // Empty deflate blocks.
+        // Empty deflate blocks: endless compressed data that decompresses to nothing.
         while stream.write_all(&[0, 0, 0, 0xff, 0xff].repeat(10_000)).is_ok() {}
     });
     let egress = Network::default().egress(EgressSettings::default(), bounds());

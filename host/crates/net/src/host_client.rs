@@ -92,7 +92,7 @@ fn certificates(path: &Path, setting: &str) -> Result<Vec<CertificateDer<'static
     pem::certificates(&text).map_err(|error| invalid_file(path, setting, &error))
 }
 
-/// Byte stream of a connection.
+/// Byte stream to a server, with or without TLS.
 pub trait ByteStream: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> ByteStream for T {}

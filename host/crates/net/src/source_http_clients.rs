@@ -24,7 +24,7 @@ use std::{
 };
 use tower_service::Service;
 
-/// Body of a request.
+/// Body of an HTTP request of a plugin.
 pub type RequestBody = UnsyncBoxBody<Bytes, Box<dyn std::error::Error + Send + Sync>>;
 
 /// Time that an unused connection stays in the pool.
@@ -67,7 +67,7 @@ impl HttpClients {
         Self { max_head_bytes, plain: Mutex::default(), secure: Mutex::default() }
     }
 
-    /// Returns the client without TLS.
+    /// Returns the client for `http` URLs. The first call creates it.
     pub(crate) fn plain(&self, dialler: &Dialler) -> Arc<HttpClient> {
         let mut plain = self.plain.lock();
         Arc::clone(plain.get_or_insert_with(|| new_client(dialler, None, self.max_head_bytes)))

@@ -8,7 +8,7 @@ use tokio::{
     sync::OwnedSemaphorePermit,
 };
 
-/// Byte stream of a connection.
+/// Byte stream to a server, with or without TLS.
 pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {
     /// Returns whether ALPN has negotiated HTTP/2.
     fn is_http2(&self) -> bool {

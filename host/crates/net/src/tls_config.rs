@@ -21,13 +21,13 @@ use std::{
 };
 use tokio::sync::Semaphore;
 
-/// Threads that build TLS configurations.
+/// Thread pool that reads certificate files and builds TLS configurations.
 static POOL: BlockingPool = BlockingPool::new("reloader-tls", 8);
 
-/// TLS client configuration. Cheap to clone.
+/// TLS client configuration of one source. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct TlsClient {
-    /// Configuration without ALPN.
+    /// Configuration for raw connections, without ALPN.
     pub(crate) config: Arc<ClientConfig>,
     /// Configuration that offers HTTP/2 and HTTP/1.1 through ALPN.
     pub(crate) http_config: Arc<ClientConfig>,
@@ -47,7 +47,7 @@ impl TlsClient {
 /// Client certificate and key, if the settings name them. Records whether a server requests a certificate.
 #[derive(Debug)]
 pub(crate) struct ClientIdentity {
-    /// Certificate file.
+    /// Path of the client certificate, if one is configured.
     pub(crate) file: Option<PathBuf>,
     key: Option<Arc<CertifiedKey>>,
     requested: AtomicBool,
@@ -83,7 +83,7 @@ pub(crate) struct TlsClientCache {
 
 #[derive(Debug)]
 struct CachedClient {
-    /// Digest of the files.
+    /// Digest of the certificate and key files from which `client` was built.
     digest: [u8; 32],
     /// Trust roots of the system, if the settings name no certificate authorities.
     system_roots: Option<Arc<RootCertStore>>,

@@ -18,9 +18,9 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 /// Application protocols to offer through ALPN.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Protocols {
-    /// No ALPN.
+    /// No ALPN: the plugin chooses the application protocol.
     Any,
-    /// HTTP/2 and HTTP/1.1.
+    /// Offers HTTP/2 and HTTP/1.1.
     Http,
 }
 

@@ -44,7 +44,7 @@ fn used() -> io::Result<u64> {
 /// Error of an allocation for which this process has too little address space.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Exhausted {
-    /// Limit in bytes.
+    /// Maximum address space of the process, in bytes.
     pub(crate) limit: u64,
 }
 

@@ -1,11 +1,11 @@
 //! Bundled plugins: components that are embedded in the host.
 
-/// Bundled plugin.
+/// Plugin that is embedded in the host.
 #[derive(Debug, Clone, Copy)]
 pub struct Bundled {
     /// Name of the plugin.
     pub name: &'static str,
-    /// Bytes of the component.
+    /// Binary of the WebAssembly component.
     pub component: &'static [u8],
 }
 

@@ -20,7 +20,7 @@ impl CallDenials {
         Self { context, pending: Arc::default() }
     }
 
-    /// Records a denial.
+    /// Counts a denial, and keeps its message for the report with the call's failure.
     pub(crate) fn add(&self, message: &str) {
         let denials = &self.context.denials;
         denials.count(message);

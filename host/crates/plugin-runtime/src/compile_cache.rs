@@ -24,7 +24,7 @@ const DIGEST_BYTES: usize = 32;
 /// Version of the format of entries. It is part of an entry's name.
 const FORMAT_VERSION: u32 = 2;
 
-/// Cache of compiled components, in a directory.
+/// Cache of compiled components in a directory, so that a component is compiled only once.
 #[derive(Debug, Clone, Default)]
 pub struct Cache {
     directory: Option<Arc<Directory>>,
@@ -85,7 +85,7 @@ impl Cache {
         self.access(load).await.flatten()
     }
 
-    /// Stores a compiled component.
+    /// Stores a compiled component in the cache directory. A failure is only logged.
     pub(crate) async fn store(&self, engine: &Engine, digest: &str, compiled: &Arc<[u8]>) {
         let (name, compiled) = (entry_name(engine, digest), Arc::clone(compiled));
         let store = move |directory: &Path| {

@@ -22,7 +22,7 @@ const MAX_CONCURRENT_COMPILES: usize = 2;
 const NEGATIVE_CACHE_THRESHOLD: Duration = Duration::from_secs(1);
 /// Time for which a failed compilation is not repeated.
 const NEGATIVE_CACHE_TTL: Duration = Duration::from_secs(600);
-/// Maximum number of cached failures.
+/// Maximum number of failed compilations in the negative cache.
 const MAX_NEGATIVE_CACHE_ENTRIES: usize = 32;
 
 /// Queue of compilations: bounds their concurrency, and caches slow failures.
@@ -33,7 +33,7 @@ pub(crate) struct CompileQueue {
     negative_cache: Mutex<VecDeque<FailedCompile>>,
 }
 
-/// Entry of the negative cache.
+/// Failed compilation in the negative cache, which is not repeated for [`NEGATIVE_CACHE_TTL`].
 #[derive(Debug)]
 struct FailedCompile {
     digest: String,

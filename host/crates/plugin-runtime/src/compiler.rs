@@ -19,7 +19,7 @@ const MAX_COMPILER_STDERR_BYTES: u64 = 4096;
 /// Name of the threads of a compilation in this process. Linux truncates names of threads to 15 bytes.
 const THREAD_NAME: &str = "reloader-compil";
 
-/// Place where components are compiled.
+/// Process in which WebAssembly components are compiled.
 #[derive(Debug, Clone, Default)]
 pub enum Compiler {
     /// In this process, on separate threads. A compilation that exceeds its deadline is abandoned, but runs to

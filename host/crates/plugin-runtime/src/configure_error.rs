@@ -12,7 +12,7 @@ pub enum ConfigureError {
     /// Settings that imply grants have values that are not valid paths or URLs.
     #[error("{}", join_lines(.0))]
     Grants(Vec<GrantError>),
-    /// A credential cannot be used.
+    /// A credential of the source cannot be used.
     #[error("{0}")]
     Credential(CredentialError),
     /// The plugin is a validator, but a source is required.

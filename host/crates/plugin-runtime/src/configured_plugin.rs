@@ -103,7 +103,7 @@ impl Drop for Shared {
 }
 
 impl ConfiguredPlugin {
-    /// Opens an instance with these settings.
+    /// Opens an instance of the plugin, and passes it the settings `resolved`.
     pub(crate) async fn open(&self, resolved: &Arc<ResolvedSettings>) -> Result<Instance, Failure> {
         Instance::open(self.shared.plugin.linked(), self.context(), resolved).await
     }

@@ -15,7 +15,7 @@ pub(crate) struct CpuTimer(Arc<Mutex<State>>);
 /// thread was preempted.
 const MAX_WALL_CLOCK_CHARGE: Duration = Duration::from_millis(1);
 
-/// Clock of a [`CpuTimer`].
+/// Clock with which a [`CpuTimer`] measures the time of a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) enum Clock {
     /// Monotonic wall clock. Reading it takes nanoseconds. It includes the time in which the thread is preempted.
@@ -100,7 +100,7 @@ impl CpuTimer {
         self.with(|state| state.chargeable())
     }
 
-    /// Records the start of a poll.
+    /// Starts the measurement, at the start of a `Future::poll` of the call.
     pub(crate) fn resume(&self) {
         self.with(|state| {
             state.since = Some(state.clock.now());
@@ -118,7 +118,7 @@ impl CpuTimer {
         self.with(|state| state.since.is_none() && !state.preempted)
     }
 
-    /// Records the end of a poll.
+    /// Ends the measurement, at the end of a `Future::poll` of the call.
     pub(crate) fn pause(&self) {
         self.with(|state| {
             state.used += state.slice();
@@ -126,7 +126,7 @@ impl CpuTimer {
         });
     }
 
-    /// Returns the time of all completed polls.
+    /// Returns the CPU time of the call in all completed `Future::poll`s.
     pub(crate) fn used(&self) -> Duration {
         self.with(|state| state.used)
     }

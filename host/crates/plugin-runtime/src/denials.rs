@@ -42,7 +42,7 @@ impl Denials {
         Self { source, counters, counts: Mutex::default() }
     }
 
-    /// Counts a denial.
+    /// Counts a denied access of the source, by its message.
     pub(crate) fn count(&self, message: &str) {
         self.counters.count_denied_access();
         let mut counts = self.counts.lock();

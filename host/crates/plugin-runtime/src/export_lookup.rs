@@ -19,14 +19,14 @@ use wasmtime::{
     component::{Instance, InstancePre},
 };
 
-/// Indices of a component's exports.
+/// Indices of the functions that a component exports. They are looked up once for all its instances.
 pub(crate) enum ExportIndices {
     Source { reload: ReloadIndices, watch: Option<WatchIndices> },
     Validator(ValidateIndices),
 }
 
 impl ExportIndices {
-    /// Looks up the exports of a component.
+    /// Looks up the indices of the functions that the plugin's world requires.
     pub(crate) fn new(world: &World, component: &InstancePre<HostState>) -> Result<Self> {
         if world.validates {
             return ValidateIndices::new(component).map(Self::Validator);
@@ -35,7 +35,7 @@ impl ExportIndices {
         Ok(Self::Source { reload: ReloadIndices::new(component)?, watch })
     }
 
-    /// Returns the exports of an instance.
+    /// Returns the exported functions of an instance, found by their indices.
     pub(crate) fn load(
         &self,
         store: &mut Store<HostState>,
@@ -58,7 +58,7 @@ impl ExportIndices {
     }
 }
 
-/// Exports of an instance.
+/// Functions that an instance exports, and that the host can call.
 pub(crate) struct Exports {
     pub(crate) reload: Option<Reload>,
     pub(crate) watch: Option<Watch>,

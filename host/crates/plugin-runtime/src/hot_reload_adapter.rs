@@ -137,7 +137,7 @@ where
         let watch = self.provider.arm(None).await;
         let watch = watch.map_err(|failure| ReloaderError::Other(failure.into()))?;
         let (events, receiver) = mpsc::channel(1);
-        // Dropping the set aborts the task.
+        // Dropping the `JoinSet`, which the returned handle owns, aborts the task.
         let mut task = JoinSet::new();
         task.spawn(forward_events(self.clone(), watch, events));
         Ok(RealtimeWatchHandle::with_cleanup(receiver, Box::new(task)))

@@ -49,7 +49,7 @@ pub(crate) struct Instance {
 /// Store that is dropped on the shared pool if its memory exceeds [`MAX_INLINE_DROP_BYTES`]: unmapping that memory
 /// takes milliseconds.
 struct StoreGuard {
-    /// `None` only during the drop.
+    /// `None` only while the guard is dropped.
     store: Option<Store<HostState>>,
     scheduler: Scheduler,
     pending_drop: Arc<Semaphore>,
@@ -171,7 +171,7 @@ impl Instance {
         }
     }
 
-    /// Calls the export `reload`.
+    /// Fetches the source: calls the export `reload` with the known cursor.
     pub(crate) async fn reload(mut self, known: Option<Cursor>) -> CallOutcome<Outcome> {
         let Some(reload) = self.exports.reload.take() else {
             return CallOutcome::failed(missing_export("reload"));
@@ -187,7 +187,7 @@ impl Instance {
         run_call("reload", limit, scope, call).await
     }
 
-    /// Calls the export `arm`.
+    /// Arms the watch: calls the export `arm` with the known cursor.
     pub(crate) async fn arm(mut self, known: Option<Cursor>) -> CallOutcome<()> {
         let Some(watch) = self.exports.watch.take() else {
             return CallOutcome::failed(cannot_watch());

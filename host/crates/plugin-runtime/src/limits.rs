@@ -136,7 +136,7 @@ impl Limits {
     }
 }
 
-/// Error of setting a limit.
+/// Error of setting a limit by its name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LimitError {
     /// There is no limit of this name.
@@ -162,7 +162,7 @@ fn names() -> String {
     names.join(", ")
 }
 
-/// Number of items, at least 1.
+/// Value of a limit that counts items, at least 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Count(pub u32);
 
@@ -180,7 +180,7 @@ impl fmt::Display for Count {
     }
 }
 
-/// Value of a limit in text form.
+/// Type of a limit's value, which is parsed from text and displayed as text.
 trait LimitValue: Sized {
     /// Parses a value. The error describes valid values.
     fn parse(text: &str) -> Result<Self, &'static str>;
@@ -188,7 +188,7 @@ trait LimitValue: Sized {
     fn display(&self) -> String;
 }
 
-/// Size in bytes.
+/// A limit of type `usize` is a size in bytes.
 impl LimitValue for usize {
     fn parse(text: &str) -> Result<Self, &'static str> {
         let expected = "a size, e.g. `512KiB` or `64MiB`";

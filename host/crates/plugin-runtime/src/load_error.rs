@@ -8,13 +8,13 @@ use std::io;
 #[derive(Debug, thiserror::Error)]
 #[error("plugin `{name}`: {reason}")]
 pub struct LoadError {
-    /// Requested name or path.
+    /// Requested name or path of the plugin.
     pub name: String,
-    /// Reason.
+    /// Reason why the plugin cannot be loaded.
     pub reason: LoadReason,
 }
 
-/// Reason of a [`LoadError`].
+/// Reason why a plugin cannot be loaded.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadReason {
     /// There is no bundled plugin and no file of this name.
@@ -53,7 +53,7 @@ pub enum LoadReason {
         /// Name and value of the limit.
         limit: String,
     },
-    /// The bytes are not a component.
+    /// The bytes are not a WebAssembly component.
     #[error("{0}")]
     Artifact(#[from] ComponentError),
     /// The component is not a plugin for this host.

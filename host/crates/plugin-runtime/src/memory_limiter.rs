@@ -19,7 +19,7 @@ impl MemoryBudget {
         Self(Arc::new(AtomicUsize::new(bytes)))
     }
 
-    /// Returns the remaining bytes.
+    /// Returns the number of bytes left in the budget.
     pub(crate) fn remaining(&self) -> usize {
         self.0.load(Ordering::Relaxed)
     }
@@ -37,11 +37,11 @@ impl MemoryBudget {
 #[derive(Debug)]
 pub(crate) struct MemoryLimiter {
     budget: MemoryBudget,
-    /// Bytes taken from the budget.
+    /// Number of bytes that this instance has taken from the budget.
     taken: usize,
     /// Bytes of the last growth, which is undone if the system has no memory.
     last_growth: usize,
-    /// Remaining table elements.
+    /// Number of table elements that the instance may still allocate.
     table_elements: usize,
     instances: usize,
     /// Name of the limit that was reached last.

@@ -156,7 +156,7 @@ impl PluginHost {
         Self::builder().build()
     }
 
-    /// Returns a builder for other settings.
+    /// Returns a builder, which can change the default settings.
     pub fn builder() -> PluginHostBuilder {
         PluginHostBuilder::default()
     }
@@ -302,7 +302,7 @@ impl Plugin {
         &self.description
     }
 
-    /// Returns the world of the plugin.
+    /// Returns the world of the plugin: its kind, and the interfaces that it uses.
     #[must_use]
     pub fn world(&self) -> &World {
         &self.world

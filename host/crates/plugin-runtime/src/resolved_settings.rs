@@ -23,7 +23,7 @@ pub(crate) struct OperatorSettings {
 /// when they are dropped.
 #[derive(Debug)]
 pub(crate) struct ResolvedSettings {
-    /// Settings for the plugin, in JSON.
+    /// Settings that the host passes to the plugin, in JSON.
     pub(crate) settings: Zeroizing<String>,
     pub(crate) granted: Grants,
     pub(crate) credentials: Vec<CredentialHeader>,

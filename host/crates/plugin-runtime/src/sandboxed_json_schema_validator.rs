@@ -27,7 +27,7 @@ use std::{
 };
 use tokio::{sync::Semaphore, time::timeout};
 
-/// Threads that read schema files.
+/// Thread pool that reads schema files.
 static POOL: BlockingPool = BlockingPool::new("reloader-schema", 8);
 /// Maximum size of a schema file, in bytes.
 const MAX_SCHEMA_BYTES: u64 = 4 << 20;
@@ -42,7 +42,7 @@ pub struct JsonSchemaSettings {
     pub format: Option<Format>,
     /// Rejects `null` and an empty table, list or string.
     pub not_empty: bool,
-    /// Timeout of a check.
+    /// Timeout of the check of one value.
     pub timeout: Duration,
 }
 

@@ -71,7 +71,7 @@ impl SourceBuilder {
         self
     }
 
-    /// Sets several of the plugin's settings.
+    /// Adds settings that the plugin receives. A setting replaces an earlier one of the same name.
     pub fn settings(mut self, settings: Map<String, Value>) -> Self {
         self.settings.settings.extend(settings);
         self

@@ -19,7 +19,7 @@ pub(crate) struct SourceContext {
     pub(crate) limits: Arc<Limits>,
     pub(crate) files: FileWatcher,
     pub(crate) egress: Egress,
-    /// Memory budget of all instances together.
+    /// Memory budget that all instances of the source share.
     pub(crate) memory: MemoryBudget,
     /// Held while a large store is dropped in a pool. The next instance is opened only afterwards, so that the mapped
     /// memory of the source stays within its limit.

@@ -27,7 +27,7 @@ pub(crate) struct SourceWatch {
 }
 
 impl SourceWatch {
-    /// Opens an instance, and arms its watch.
+    /// Opens an instance of the plugin, and arms the watch in it with the cursor `known`.
     pub(crate) async fn open(
         plugin: &ConfiguredPlugin,
         known: Option<Cursor>,

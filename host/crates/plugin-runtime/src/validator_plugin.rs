@@ -15,7 +15,7 @@ use reloader_source::validator::{Candidate, Rejection, Validator};
 use serde_json::{Map, Value};
 use std::{sync::Arc, time::Duration};
 
-/// Builder of a validator from a plugin.
+/// Builder of a validator for the values of one source, in which a plugin performs the check.
 #[derive(Clone)]
 #[must_use = "the builder does nothing before it is built"]
 pub struct ValidatorBuilder {

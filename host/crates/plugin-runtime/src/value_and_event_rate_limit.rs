@@ -33,7 +33,7 @@ impl RateLimit {
         Self::new(per_second, VALUE_BURST_TIME)
     }
 
-    /// Returns a rate limit of watch events.
+    /// Creates a rate limit for the watch events of a source.
     pub(crate) fn of_events(per_second: usize) -> Self {
         Self::new(per_second, EVENT_BURST_TIME)
     }

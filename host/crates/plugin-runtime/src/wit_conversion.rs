@@ -5,7 +5,7 @@ use reloader_engine::types::{Cursor, Event, Failure, FailureKind, Outcome, Snaps
 use reloader_util::sanitize::prefix;
 use std::time::Duration;
 
-/// Message of a failure without a message.
+/// Message for a failure that a plugin returns with an empty message.
 const NO_MESSAGE: &str = "the plugin failed without a message";
 
 impl From<wit::Snapshot> for Snapshot {

@@ -55,7 +55,7 @@ pub enum WorldError {
          {SUPPORTED_VERSION}"
     )]
     OtherVersion {
-        /// Version for which the plugin was built.
+        /// Version of the plugin interface for which the plugin was built.
         theirs: String,
     },
     /// The plugin is a validator and imports files or networking.
@@ -77,7 +77,7 @@ pub enum WorldError {
     },
 }
 
-/// Returns the world of a component.
+/// Returns the world that a component implements. Fails if this host cannot run the component.
 pub(crate) fn check(component: &Component, engine: &Engine) -> Result<World, WorldError> {
     let types = component.component_type();
     let exports: Vec<String> = types.exports(engine).map(|(name, _)| name.to_owned()).collect();

@@ -13,7 +13,7 @@ use std::collections::BTreeSet;
 pub struct Permission {
     /// Whether the values of annotated settings imply grants. If false, the plugin gets only the explicit grants.
     pub implied: bool,
-    /// Explicit grants.
+    /// Explicit grants, which the operator has written.
     pub grants: BTreeSet<Grant>,
 }
 
@@ -29,7 +29,7 @@ impl Default for Permission {
 pub struct Decision {
     /// Accesses that the settings name.
     pub requested: Vec<RequestedAccess>,
-    /// Effective grants.
+    /// Effective grants: those that the plugin gets.
     pub granted: Grants,
     /// Effective grants as command-line flags. The caller redacts secrets in them.
     pub flags: Vec<String>,
@@ -108,7 +108,7 @@ mod tests {
         errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
     }
 
-    /// Returns these explicit grants, without implied ones.
+    /// Returns a permission with only these explicit grants: settings imply none.
     fn explicit(grants: &[Grant]) -> Permission {
         Permission { implied: false, grants: grants.iter().cloned().collect() }
     }

@@ -44,7 +44,7 @@ pub enum Hosts {
     Below(HostPort),
 }
 
-/// Text that is not a valid grant.
+/// Syntax error in the text of a grant.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("invalid grant `{text}`: {reason}")]
 pub struct GrantSyntaxError {
@@ -296,7 +296,7 @@ impl fmt::Display for Grant {
 pub struct Grants(Arc<[Grant]>);
 
 impl Grants {
-    /// Returns whether a grant allows the access.
+    /// Returns whether at least one of these grants allows the access.
     #[must_use]
     pub fn allow(&self, access: &Access) -> bool {
         self.0.iter().any(|grant| grant.allows(access))

@@ -5,7 +5,7 @@ use crate::schema_limits::{self, Budget};
 use reloader_util::sanitize::sanitize;
 use serde_json::{Map, Value};
 
-/// Invalid setting.
+/// Error in the settings of a plugin.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{text}")]
 pub struct SettingError {

@@ -21,7 +21,7 @@ use std::{
 #[derive(Debug, Clone)]
 pub struct Place<'a> {
     schema: &'a Value,
-    /// Applicable subschemas, outermost first.
+    /// Subschemas that apply to the value at this place, outermost first.
     subschemas: Vec<Subschema<'a>>,
     /// Set if a reference on the way to this place is unresolved.
     has_unresolved_reference: bool,

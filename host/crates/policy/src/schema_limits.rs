@@ -39,7 +39,7 @@ pub(crate) struct CompiledSchema {
 /// Extent to which settings are validated, by the cost of the evaluation.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Budget {
-    /// Validation collects all errors.
+    /// The settings are validated, and all errors are collected.
     CollectErrors,
     /// Validation returns only whether the settings are valid, without the errors.
     ValidityOnly,
@@ -95,7 +95,7 @@ pub(crate) fn compile(schema: &Value) -> Result<CompiledSchema, String> {
 
 /// Walk through a schema that follows references and counts nodes.
 struct Walk<'a> {
-    /// Whole schema, which contains the definitions.
+    /// Whole schema, in which references are resolved.
     root: &'a Value,
     /// Number of nodes that the walk may still count.
     remaining_nodes: usize,

@@ -28,7 +28,7 @@ pub(crate) enum Peer {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Credential {
     Missing,
-    /// SHA-256 digest of a bearer token.
+    /// SHA-256 digest of the bearer token in the request.
     Token(Digest),
 }
 

@@ -68,7 +68,7 @@ pub(crate) struct ReservedPlace {
     pub(crate) is_local: bool,
 }
 
-/// Server side of one connection.
+/// Data for serving one accepted connection: its place, the request router and the stop signal.
 #[derive(Clone)]
 pub(crate) struct Connection {
     pub(crate) place: Place,

@@ -15,10 +15,10 @@ const MIN_CONNECTION_FILES: usize = 8;
 /// connections.
 const MIN_UNREPORTED_LIMIT: usize = 1000;
 
-/// Maximum numbers of connections of one listener.
+/// Maximum numbers of places, and thus of connections, of one listener.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct PlaceLimits {
-    /// Connections on regular places.
+    /// Connections on regular places, which may send all requests.
     pub(crate) regular: usize,
     /// Connections on reserved places: above `regular`, only for short requests.
     pub(crate) reserved: usize,

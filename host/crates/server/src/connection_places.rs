@@ -22,16 +22,16 @@ use tokio::{sync::Notify, time::timeout};
 /// evict a connection with an unread request.
 const MIN_IDLE_TIME: Duration = Duration::from_millis(100);
 
-/// Kind of the place of a connection.
+/// Kind of place that a connection holds. It decides which requests the connection may send.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum PlaceKind {
-    /// Place up to the connection limit.
+    /// Place up to the connection limit, for all requests.
     Regular,
-    /// Place above the connection limit.
+    /// Place above the connection limit, for short requests only.
     Reserved,
 }
 
-/// Places of one listener.
+/// Places of one listener. Each open connection holds one of them.
 pub(crate) struct Places {
     state: Mutex<State>,
     freed: Notify,
@@ -46,7 +46,7 @@ struct State {
     last_number: u64,
 }
 
-/// Places of one kind.
+/// Places of one kind: their limit, and the connections that hold them.
 struct Group {
     limit: usize,
     /// Number of open connections, without evicted ones.
@@ -62,7 +62,7 @@ struct Idle {
     eviction: Arc<Eviction>,
 }
 
-/// Request to close an idle connection.
+/// Signal to an idle connection to close itself and free its place.
 #[derive(Default)]
 struct Eviction {
     is_requested: AtomicBool,
@@ -89,7 +89,7 @@ struct Activity {
 }
 
 impl Places {
-    /// Creates places within these limits.
+    /// Creates the free places of a listener, with these limits.
     pub(crate) fn new(limits: PlaceLimits) -> Arc<Self> {
         let group =
             |limit| Group { limit, open: 0, silent: BTreeMap::new(), kept_alive: BTreeMap::new() };

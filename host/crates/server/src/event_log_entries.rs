@@ -19,12 +19,12 @@ pub(crate) struct Entries {
     pub(crate) last_dropped: u64,
 }
 
-/// Latest event of one source.
+/// Entry of the event log: the latest event of one source.
 pub(crate) struct Entry {
     pub(crate) number: u64,
     /// Content of the event; `None` if the source was removed from the configuration.
     event: Option<Event>,
-    /// Event as a server-sent event.
+    /// Event in the wire format of server-sent events.
     pub(crate) frame: Bytes,
 }
 
@@ -64,7 +64,7 @@ impl Entries {
     }
 }
 
-/// Formats a server-sent event.
+/// Encodes an event in the wire format of server-sent events.
 fn frame(boot: &str, number: u64, name: &str, event: Option<&Event>) -> Bytes {
     let (kind, data) = match event {
         Some(event) => ("source", serde_json::to_string(event)),

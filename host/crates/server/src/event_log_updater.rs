@@ -29,7 +29,7 @@ impl Updater {
         Self { log, changes, requests, render_pool }
     }
 
-    /// Runs until the task is aborted.
+    /// Updates the event log until the task is aborted.
     pub(crate) async fn run(mut self) {
         loop {
             let mut answers = Vec::new();
@@ -48,7 +48,7 @@ impl Updater {
         }
     }
 
-    /// Updates the entries of the changed sources.
+    /// Updates the log entries of the sources that have changed since the last update.
     async fn update(&self) {
         let (log, changed) = (Arc::clone(&self.log), self.take_changes());
         if changed.len() <= MAX_INLINE_UPDATES {

@@ -40,7 +40,7 @@ impl HttpMetrics {
     }
 }
 
-/// Guard of an open connection.
+/// Guard that counts a connection as open until the guard is dropped.
 pub(crate) struct OpenConnection(Arc<AtomicUsize>);
 
 impl Drop for OpenConnection {

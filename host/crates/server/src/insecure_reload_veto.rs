@@ -13,7 +13,7 @@ use tokio::sync::watch;
 pub(crate) struct BoundSocket {
     pub(crate) address: SocketAddr,
     pub(crate) uses_tls: bool,
-    /// Configuration in use.
+    /// Configuration that the host uses at present.
     pub(crate) config: watch::Receiver<Arc<Config>>,
 }
 

@@ -41,11 +41,11 @@ const SOCKET_FILE_CHECK_INTERVAL: Duration = Duration::from_secs(5);
 /// Time limit for responses that are in progress when the server stops.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Bound socket.
+/// Bound listening socket, which accepts the connections of clients.
 pub(crate) enum Listener {
     /// TCP socket, the address that it is bound to, and TLS if it is used.
     Tcp(TcpListener, SocketAddr, Option<Arc<Tls>>),
-    /// Unix socket, its path, and its kind.
+    /// Unix socket, its path, and whether it is the control socket or the socket of the API.
     Unix(UnixListener, PathBuf, Peer),
 }
 

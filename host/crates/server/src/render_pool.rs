@@ -8,7 +8,7 @@ use reloader_util::thread_priority_pool::{ThreadPool, ThreadPriority};
 /// Number of threads, and so of long responses that are built at the same time.
 const RENDER_THREADS: usize = 2;
 
-/// Pool of background threads.
+/// Pool of background threads that build long responses and events.
 pub(crate) struct RenderPool(ThreadPool);
 
 impl RenderPool {

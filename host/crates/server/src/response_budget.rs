@@ -30,7 +30,7 @@ const MAX_BUFFERED_KIB: u32 = 256 << 10;
 /// Maximum size of responses that are not accounted for, in bytes. The buffers of a connection are about as large.
 const MAX_UNACCOUNTED_BYTES: u64 = 16 << 10;
 
-/// Budget of all responses of the server.
+/// Budget of all responses of the server: limits the total size of buffered ones and the concurrent large builds.
 pub(crate) struct ResponseBudget {
     builds: Arc<Semaphore>,
     buffered: Arc<Semaphore>,

@@ -41,7 +41,7 @@ pub(crate) struct ResponseKey {
     pub(crate) visible: VisibleSources,
 }
 
-/// Content of a shared response.
+/// Document in the body of a shared response, with the parameters of the request.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) enum Document {
     Metrics { is_openmetrics: bool },
@@ -109,9 +109,9 @@ type Turn = Arc<tokio::sync::Mutex<()>>;
 struct Schedule {
     /// Earliest time at which the next build begins.
     not_before: Instant,
-    /// Lock that the running build holds.
+    /// Lock that each build holds while it runs.
     turn: Turn,
-    /// Scheduled build, until it begins.
+    /// Sender of the result of the scheduled build. `None` if no build is scheduled, or if it has begun.
     next: Option<watch::Sender<BuildResult>>,
 }
 
@@ -121,7 +121,7 @@ impl Schedule {
     }
 }
 
-/// Builder of shared responses.
+/// Shared responses of the server. Each is built once for all clients that request it at the same time.
 pub(crate) struct SharedResponses {
     pool: Arc<RenderPool>,
     budget: Arc<ResponseBudget>,

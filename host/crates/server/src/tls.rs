@@ -30,7 +30,7 @@ const REVERIFY_INTERVAL: Duration = Duration::from_secs(60);
 /// size.
 const MAX_FILE_BYTES: u64 = 1 << 20;
 
-/// TLS state of one socket.
+/// TLS of one listening socket, with the certificates in use.
 pub(crate) struct Tls {
     state: watch::Sender<Arc<TlsState>>,
     config: watch::Receiver<Arc<Config>>,
@@ -44,7 +44,7 @@ struct TlsState {
     clients: Option<Arc<dyn ClientCertVerifier>>,
 }
 
-/// Contents of the files.
+/// Contents of the certificate and key files of `[listen.tls]`.
 #[derive(PartialEq, Eq)]
 struct Files {
     cert: Vec<u8>,
@@ -122,7 +122,7 @@ pub(crate) struct ClientCertificate {
     verified: Mutex<Option<Verified>>,
 }
 
-/// Result of the last verification.
+/// Result of the last verification of a client certificate.
 struct Verified {
     by: Arc<dyn ClientCertVerifier>,
     at: Instant,

@@ -84,7 +84,7 @@ struct Latest {
     changes: u64,
 }
 
-/// Single writer of the state.
+/// Single writer of the latest value and its status.
 #[derive(Debug)]
 pub struct Writer {
     sender: watch::Sender<Latest>,

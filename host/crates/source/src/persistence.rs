@@ -28,7 +28,7 @@ pub trait Persistence: fmt::Debug + Send + Sync + 'static {
     }
 }
 
-/// Last stored publication of a source.
+/// Last stored publication of a source, with which the source resumes after a restart.
 #[derive(Debug, Clone)]
 pub struct Resumed {
     /// Last revision. The next publication has a higher one.

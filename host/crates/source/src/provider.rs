@@ -27,7 +27,7 @@ pub trait Provider: Send + Sync + 'static {
     }
 }
 
-/// Sandbox status of a provider.
+/// Sandbox status of a provider: its grants, denied accesses and memory.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Confinement {
     /// Grants, as text for the operator.
@@ -38,7 +38,7 @@ pub struct Confinement {
     pub memory: usize,
 }
 
-/// Reader of a source.
+/// Reader of the current value of a source.
 #[async_trait]
 pub trait Reader: Send {
     /// Reads the current value. `known` is the cursor of the value that the caller already has.

@@ -19,7 +19,7 @@ use std::{
 };
 use tracing::Instrument;
 
-/// Adapter between the driver and a [`Provider`].
+/// Adapter that lets the driver read, watch and validate a source, by calls to its [`Provider`] and validator.
 pub(crate) struct ProviderAdapter {
     name: SourceName,
     provider: Arc<dyn Provider>,

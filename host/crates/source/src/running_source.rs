@@ -30,7 +30,7 @@ pub struct Source {
     gave_up: Arc<OnceLock<Failure>>,
 }
 
-/// Parts of a source.
+/// Parts from which a running source is built: provider, settings, validator and metrics.
 pub struct SourceParts {
     /// Provider of the values.
     pub provider: Arc<dyn Provider>,

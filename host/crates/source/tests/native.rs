@@ -28,7 +28,7 @@ struct Variable {
 #[derive(Default)]
 struct State {
     value: Option<Result<&'static str, Failure>>,
-    /// Sender of the armed watch.
+    /// Sender of the events of the armed watch.
     watch: Option<UnboundedSender<Result<Event, Failure>>>,
     is_watch_unavailable: bool,
     /// True if reading and arming panic.

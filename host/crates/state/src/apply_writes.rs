@@ -42,7 +42,7 @@ impl<'a> Tables<'a> {
         })
     }
 
-    /// Applies the writes of one source.
+    /// Applies the queued writes of one source to the database.
     pub(crate) fn apply(
         &mut self,
         name: &SourceName,

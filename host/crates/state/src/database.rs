@@ -39,7 +39,7 @@ const MIN_COMPACTION_BYTES: u64 = 4 << 20;
 /// to twice their size, and a new value is written beside the old one.
 const MIN_COMPACTION_RATIO: u64 = 4;
 
-/// Open, checked database.
+/// State database, which has been opened and checked.
 #[derive(Debug)]
 pub(crate) struct Database {
     database: redb::Database,

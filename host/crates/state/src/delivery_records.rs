@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 /// Maximum number of delivery records of one source. The oldest ones are deleted.
 pub(crate) const MAX_DELIVERY_RECORDS_PER_SOURCE: usize = 64;
 
-/// Last delivery to a sink.
+/// Record of the last delivery of a source's value to a sink.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DeliveryRecord {
     /// Delivered revision.

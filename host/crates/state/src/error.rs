@@ -61,7 +61,7 @@ pub enum ReadError {
 pub struct Unwritten {
     /// State directory.
     pub path: PathBuf,
-    /// Reason of the failure.
+    /// Reason why the changes could not be written.
     pub reason: Arc<str>,
 }
 

@@ -118,7 +118,7 @@ impl WriteBatch {
         }
     }
 
-    /// Returns whether a source has several records.
+    /// Returns whether the batch contains several records of any one source.
     pub(crate) fn has_history(&self) -> bool {
         self.sources.values().any(|writes| writes.records.len() > 1)
     }

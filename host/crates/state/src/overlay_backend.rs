@@ -22,7 +22,7 @@ type Block = Box<[u8; BLOCK_BYTES as usize]>;
 /// File that is read, and blocks in memory that hide parts of it.
 #[derive(Debug)]
 pub(crate) struct OverlayBackend {
-    /// File, or `None` for an empty database.
+    /// Unchanged file below the overlay; `None` for an empty database.
     file: Option<FileBackend>,
     overlay: RwLock<Overlay>,
     memory_bytes: Arc<AtomicU64>,

@@ -28,7 +28,7 @@ pub(crate) struct SourceWrites {
     pub(crate) records: VecDeque<(Record, Option<Completion>)>,
     /// New pin, which takes effect after the records; `None` if the pin does not change.
     pub(crate) pinned: Option<Option<Revision>>,
-    /// Deliveries by sink name.
+    /// Deliveries to record, by sink name.
     pub(crate) deliveries: BTreeMap<String, Delivery>,
     pub(crate) rejected: Option<RejectedValue>,
 }

@@ -94,7 +94,7 @@ fn source(
     decode_source(name.as_str(), record.value()).map(Some)
 }
 
-/// Returns all stored sources.
+/// Returns a summary of each stored source.
 pub(crate) fn sources(transaction: &ReadTransaction) -> Result<Vec<SourceSummary>, StoreError> {
     let mut sources = Vec::new();
     for entry in transaction.open_table(SOURCES)?.iter()? {

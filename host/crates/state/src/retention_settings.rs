@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// Limits of the stored state.
+/// Limits of the values, revisions and removed sources that the store keeps.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Retention {
     /// Maximum number of stored revisions of each source, including the current one. Default: 20.

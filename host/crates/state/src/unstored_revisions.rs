@@ -29,7 +29,7 @@ pub(crate) struct UnstoredRevisions {
     file: Option<File>,
     /// Space in the file for each copy, in bytes.
     copy_bytes: u64,
-    /// Sequence number of the newest copy.
+    /// Sequence number of the newest copy in the file.
     sequence: u64,
     revisions: BTreeMap<String, u64>,
 }
@@ -45,7 +45,7 @@ impl UnstoredRevisions {
         Ok(opened)
     }
 
-    /// Returns the revisions.
+    /// Returns the unstored revisions by source name.
     pub(crate) fn revisions(&self) -> &BTreeMap<String, u64> {
         &self.revisions
     }
@@ -91,7 +91,7 @@ impl UnstoredRevisions {
         Ok(())
     }
 
-    /// Reads the newest undamaged copy.
+    /// Reads the revisions from the newest undamaged copy in the file.
     fn load(&mut self, mut file: File) -> io::Result<()> {
         let mut content = Vec::new();
         file.read_to_end(&mut content)?;

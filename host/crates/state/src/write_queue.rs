@@ -85,7 +85,7 @@ impl Default for WriteQueue {
     }
 }
 
-/// Operations of the handles.
+/// Operations that the handles of the store call.
 impl WriteQueue {
     fn new(hang_timeout: Duration) -> Self {
         Self {
@@ -110,7 +110,7 @@ impl WriteQueue {
         self.wake.notify_one();
     }
 
-    /// Queues a record of a source.
+    /// Queues a record of a source for writing, and `completion`, which is called with the result.
     pub(crate) fn record(&self, name: &SourceName, record: Record, completion: Completion) {
         let mut state = self.state.lock();
         if state.is_closing {
@@ -213,7 +213,7 @@ impl WriteQueue {
     }
 }
 
-/// Operations of the writer thread.
+/// Operations that the writer thread calls.
 impl WriteQueue {
     /// Marks the calling thread as the writer thread.
     pub(crate) fn attach_writer(&self) {
@@ -311,7 +311,7 @@ impl WriteQueue {
     }
 }
 
-/// Operations of the watchdog thread.
+/// Operations that the watchdog thread calls.
 impl WriteQueue {
     /// Watches the writer thread until it ends. When a task of the writer thread takes longer than the hang timeout,
     /// calls `report` if writes were not failing before. Until the task returns, calls the completions of all records

@@ -8,7 +8,7 @@ use std::sync::Arc;
 /// Callback that receives the outcome of a write.
 pub(crate) type Completion = Box<dyn FnOnce(Saved) + Send>;
 
-/// Revision of a source.
+/// Record to store: a revision of a source, with its value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record {
     /// Revision number. If the store already has this or a higher revision, the record gets the next
@@ -50,7 +50,7 @@ pub enum Saved {
     Replaced,
 }
 
-/// Delivery to a sink.
+/// Delivery of a revision to a sink, which is to be recorded.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Delivery {
     pub(crate) at: Timestamp,

@@ -51,7 +51,7 @@ pub(crate) struct Writer {
     file: Option<File>,
     directory: StateDir,
     retention: Retention,
-    /// Writes of failed transactions, merged.
+    /// Writes of failed transactions, merged, which are retried.
     unwritten: WriteBatch,
     unstored_revisions: UnstoredRevisions,
     /// Failure of the last transaction; `None` if the transaction succeeded.
@@ -60,7 +60,7 @@ pub(crate) struct Writer {
 
 struct Failure {
     reason: Arc<str>,
-    /// Number of consecutive failures.
+    /// Number of consecutive failed transactions.
     count: u32,
     retry_at: Instant,
 }

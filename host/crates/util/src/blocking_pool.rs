@@ -64,7 +64,7 @@ struct State {
     is_checking: bool,
 }
 
-/// Reason why a task has no result.
+/// Reason why an operation has no result.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BlockingError {
     /// The operation panicked with this message.
@@ -75,7 +75,7 @@ pub enum BlockingError {
     AllBlocked {
         /// Name of the pool.
         pool: &'static str,
-        /// Number of operations that are running.
+        /// Number of operations that have not returned.
         blocked: usize,
     },
     /// The pool has no thread, and the system cannot start one.

@@ -32,7 +32,7 @@ const MAX_CONCURRENT_STARTS: usize = 64;
 /// Stack size of a thread, in bytes.
 const STACK_BYTES: usize = 256 << 10;
 
-/// Start of one process.
+/// Closure that starts one child process.
 type Job = Box<dyn FnOnce() + Send>;
 
 /// Idle threads. No thread ever ends.

@@ -10,7 +10,7 @@ use guest_sdk::{Event, Failure, Host, Outcome, RealtimeWatch, Reload, Snapshot};
 use std::time::Duration;
 use wasip2::clocks::monotonic_clock;
 
-/// Plugin with one attack.
+/// Plugin that performs one attack.
 pub struct Attacker {
     settings: Settings,
     host: Host,

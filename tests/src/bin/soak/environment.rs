@@ -130,7 +130,7 @@ impl Environment {
         self.t.keep()
     }
 
-    /// Records a violation and prints it.
+    /// Records a violation of a checked rule, and prints it.
     pub(crate) fn violation(&self, text: String) {
         println!("VIOLATION: {text}");
         let mut violations = lock(&self.violations);

@@ -28,7 +28,7 @@ pub(crate) struct Sample {
     pub(crate) open_files: u64,
 }
 
-/// Monitor of the running host.
+/// Monitor that samples the memory, threads and open files of the running host, and checks its revisions.
 #[derive(Default)]
 pub(crate) struct Monitor {
     /// `true` while a fault is injected. The monitor takes no samples in that time.
@@ -92,7 +92,7 @@ impl Monitor {
         }
     }
 
-    /// Returns the last revision of a source.
+    /// Returns the last revision of a source that this monitor has seen.
     pub(crate) fn revision(&self, source: &str) -> u64 {
         self.revisions.lock().unwrap_or_else(PoisonError::into_inner).of(source)
     }

@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, time::Duration};
 /// Maximum number of different log events in the report.
 const MAX_SHOWN_EVENTS: usize = 40;
 
-/// Outcomes of one kind of fault.
+/// Number, failures and longest recovery of the injected faults of one kind.
 #[derive(Debug, Default)]
 pub(crate) struct FaultStatistics {
     pub(crate) count: u64,
@@ -17,7 +17,7 @@ pub(crate) struct FaultStatistics {
     pub(crate) longest_recovery: Duration,
 }
 
-/// Report of a run.
+/// Report of one run of the soak test.
 #[derive(Debug, Default)]
 pub(crate) struct Report {
     pub(crate) seed: u64,
@@ -26,7 +26,7 @@ pub(crate) struct Report {
     pub(crate) start: Duration,
     pub(crate) statistics: BTreeMap<Fault, FaultStatistics>,
     pub(crate) growth: Vec<Growth>,
-    /// Number of threads by name, under load.
+    /// Number of the host's threads by thread name, under load.
     pub(crate) threads: BTreeMap<String, u64>,
     /// Number of values that the load has written.
     pub(crate) changes: u64,

@@ -40,7 +40,7 @@ const QUIET_TIMEOUT: Duration = Duration::from_secs(30);
 /// Maximum number of log lines per hour in the rest phase.
 const MAX_LINES_PER_HOUR_AT_REST: f64 = 100.0;
 
-/// Settings of one run.
+/// Settings of one run of the soak test.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Settings {
     pub(crate) duration: Duration,

@@ -17,7 +17,7 @@ const READ_TIMEOUT: Duration = Duration::from_millis(500);
 /// Delay before the client connects again.
 const RECONNECT_DELAY: Duration = Duration::from_millis(200);
 
-/// Client of the event stream.
+/// Client of the host's event stream that checks the received revisions.
 #[derive(Default)]
 pub(crate) struct Subscriber {
     revisions: Mutex<Revisions>,

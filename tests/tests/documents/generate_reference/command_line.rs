@@ -4,7 +4,7 @@ use super::generated;
 use e2e::TestHost;
 use std::fmt::Write as _;
 
-/// Returns the document.
+/// Returns the text of `command-line.md`.
 pub(super) fn document(t: &TestHost) -> String {
     let mut text = format!(
         "# Command line\n\nThe help text of each command, as `host COMMAND --help` prints it. Guides: \

@@ -22,7 +22,7 @@ Schema of the file, for editors.
 
 ";
 
-/// Returns the document.
+/// Returns the text of `configuration.md`.
 pub(super) fn document(t: &TestHost) -> String {
     let schema: Value = serde_json::from_str(&t.finish(&["schema"]).text()).unwrap();
     let mut document = Document {

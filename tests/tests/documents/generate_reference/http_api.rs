@@ -18,7 +18,7 @@ seconds).
 
 ";
 
-/// Returns the document.
+/// Returns the text of `http-api.md`.
 pub(super) fn document(openapi: &str) -> String {
     let description: Value = serde_json::from_str(openapi).unwrap();
     let mut text = format!("{INTRODUCTION}{}", generated());

@@ -4,7 +4,7 @@ use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
 use reloader_util::sanitize::sanitize;
 use std::{fmt, ops::Range, path::PathBuf};
 
-/// Maximum number of diagnostics in an error.
+/// Maximum number of diagnostics in one [`ConfigError`].
 const MAX_DIAGNOSTICS: usize = 50;
 /// Maximum length of a line that is displayed with a diagnostic, in bytes.
 const MAX_LINE_BYTES: usize = 400;
@@ -19,12 +19,12 @@ pub(crate) struct Diagnostic {
     pub(crate) message: String,
 }
 
-/// Invalid setting that is found after parsing.
+/// Invalid setting that is found after parsing, e.g. by the plugin's JSON Schema.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InvalidSetting {
     /// Path of the setting in the configuration file, table by table.
     pub path: Vec<String>,
-    /// Reason, for the operator.
+    /// Reason why the setting is invalid, as a message for the operator.
     pub message: String,
 }
 
@@ -75,7 +75,7 @@ impl ConfigError {
         shown.collect::<Vec<_>>().join("\n\n")
     }
 
-    /// Returns `FILE:LINE:COLUMN: MESSAGE`.
+    /// Returns the diagnostic as one line: `FILE:LINE:COLUMN: MESSAGE`.
     fn line_text(&self, diagnostic: &Diagnostic) -> String {
         let path = self.path.display().to_string();
         let (path, message) = (sanitize(&path), sanitize(&diagnostic.message));

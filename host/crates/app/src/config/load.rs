@@ -86,7 +86,7 @@ impl Config {
         Self::parse_partial(path, &text.into(), None).into_valid()
     }
 
-    /// Parses the valid parts of a text.
+    /// Parses the text of a configuration file. Keeps its valid parts, and collects the errors of the others.
     fn parse_partial(path: &Path, text: &Arc<str>, previous: Option<&Self>) -> Self {
         let (document, mut diagnostics) = Document::parse(text);
         let defaults = document.at("/defaults").clone();

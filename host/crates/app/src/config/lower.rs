@@ -28,10 +28,10 @@ use std::{
 
 /// Names of the tables of a configuration file.
 const TABLES: [&str; 7] = ["source", "group", "defaults", "state", "log", "listen", "command"];
-/// Keys of [`raw::Source`].
+/// Keys of a table `[[source]]` that are not allowed in `[defaults]`: the fields of [`raw::Source`].
 const SOURCE_KEYS: [&str; 7] =
     ["name", "plugin", "sha256", "config", "grants", "credentials", "validate"];
-/// Keys of [`SourceDefaults`].
+/// Keys that are allowed in `[[source]]` and in `[defaults]`: the fields of [`SourceDefaults`].
 const DEFAULTS_KEYS: [&str; 10] = [
     "strategy",
     "interval",
@@ -47,10 +47,10 @@ const DEFAULTS_KEYS: [&str; 10] = [
 /// Maximum length of the name of a source or group, in bytes.
 const MAX_NAME_BYTES: usize = 128;
 
-/// Lowered tables of a configuration file.
+/// Tables of a configuration file, converted from their written form to typed settings with defaults.
 #[derive(Default)]
 pub(crate) struct LoweredTables {
-    /// Sources with their index in the file.
+    /// Valid sources, each with its index in the file.
     pub(crate) sources: Vec<(usize, Arc<SourceConfig>)>,
     pub(crate) groups: Vec<GroupConfig>,
     pub(crate) state: StateTable,
@@ -139,7 +139,7 @@ impl<'a> Lowering<'a> {
         deserialize_with_recovery(self.document, at, value, &mut self.diagnostics)
     }
 
-    /// Deserialises an optional table.
+    /// Deserialises an optional table. A missing table has its default settings.
     fn table<T: DeserializeOwned + Default>(&mut self, at: &str) -> Option<T> {
         match self.document.at(at) {
             Value::Null => Some(T::default()),
@@ -282,7 +282,7 @@ impl<'a> Lowering<'a> {
         Some(name.into())
     }
 
-    /// Lowers the grants.
+    /// Parses the texts of the grants. Reports invalid ones as diagnostics.
     fn permission(&mut self, at: &str, grants: &raw::Grants) -> Permission {
         let mut permission = Permission { implied: grants.implied, grants: BTreeSet::new() };
         type Parse = fn(&str) -> Result<Grant, GrantSyntaxError>;

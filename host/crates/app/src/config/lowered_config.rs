@@ -30,11 +30,11 @@ pub struct Config {
     pub sources: Vec<Arc<SourceConfig>>,
     /// Groups: sources that are delivered together.
     pub groups: Vec<GroupConfig>,
-    /// State that survives a restart.
+    /// Settings of the state store, which keeps values and delivery records across restarts.
     pub state: StateTable,
-    /// Log settings.
+    /// Settings of the host's log.
     pub log: LogTable,
-    /// HTTP API.
+    /// Settings of the HTTP API.
     pub listen: ListenTable,
     /// Command that uses the values, supervised by the host.
     pub command: Option<SupervisorSettings>,
@@ -59,7 +59,7 @@ pub(super) struct ConfigOrigin {
 }
 
 impl Config {
-    /// Returns whether the file has no errors.
+    /// Returns whether the file was parsed without errors.
     pub(crate) fn is_valid(&self) -> bool {
         self.origin.diagnostics.is_empty()
     }
@@ -114,10 +114,10 @@ impl Config {
     }
 }
 
-/// Source, with the table `[defaults]` applied.
+/// Configuration of one source, with the table `[defaults]` applied.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SourceConfig {
-    /// Name.
+    /// Name of the source, unique in the configuration.
     pub name: SourceName,
     /// Name of a bundled plugin, or path of a component.
     pub plugin: String,
@@ -129,11 +129,11 @@ pub struct SourceConfig {
     pub permission: Permission,
     /// Credentials that the host adds to the requests of the plugin.
     pub credentials: Vec<Credential>,
-    /// Validation of new values.
+    /// Settings of the check of new values before they are published; `None` for no check.
     pub validate: Option<ValidateSettings>,
     /// Update strategy; `None` for the default of the plugin.
     pub strategy: Option<Strategy>,
-    /// Poll interval; `None` for the default.
+    /// Interval between two reads of the source; `None` for the default.
     pub interval: Option<Duration>,
     /// Poll interval while a watch works; `None` for the default.
     pub reconcile: Option<Duration>,
@@ -183,14 +183,14 @@ pub(crate) fn sink_name(sink: &SinkSettings, index: usize) -> String {
     sink.name().map_or_else(|| format!("{}-{index}", sink.kind()), Into::into)
 }
 
-/// Group: sources whose values are delivered together.
+/// Configuration of a group: sources whose values are delivered together.
 #[derive(Debug, Clone, PartialEq)]
 pub struct GroupConfig {
-    /// Name.
+    /// Name of the group.
     pub name: String,
-    /// Names of the sources.
+    /// Names of the sources in the group.
     pub sources: Vec<SourceName>,
-    /// Debounce settings.
+    /// Debounce of a burst of changes; `None` for the default.
     pub wait: Option<WaitSettings>,
     /// Sinks of the group.
     pub sinks: Vec<SinkSettings>,

@@ -12,13 +12,13 @@ use toml::{
     de::{DeTable, DeValue},
 };
 
-/// Parsed TOML document with positions.
+/// Parsed TOML document, with the positions of its parts in the text for error messages.
 #[derive(Debug, Default)]
 pub(crate) struct Document {
     text: Arc<str>,
-    /// Content as JSON.
+    /// Content of the document, converted to JSON.
     pub(crate) value: Value,
-    /// Spans of the headers `[[source]]`, in order.
+    /// Byte ranges of the headers `[[source]]` in the text, in order.
     source_headers: Vec<Span>,
     /// Positions of all keys and values, computed at their first use: only error messages need them.
     spans: OnceLock<Spans>,

@@ -21,7 +21,7 @@ use tokio::{
     time::{Instant, sleep_until, timeout},
 };
 
-/// Input of a command.
+/// Input that a command gets: nothing, standard input, or files.
 #[derive(Debug, Clone, Default)]
 pub enum CommandInput {
     /// Empty standard input.
@@ -37,44 +37,44 @@ pub enum CommandInput {
     Files(Vec<(String, Bytes)>),
 }
 
-/// A failed run of a command.
+/// Reason why the run of a command failed.
 #[derive(Debug, thiserror::Error)]
 pub enum CommandError {
     /// The command could not be spawned.
     #[error("`{command}` cannot be started: {cause}")]
     Start {
-        /// Program.
+        /// Program of the command.
         command: String,
-        /// Cause.
+        /// Error of the operating system.
         cause: io::Error,
     },
     /// The input files could not be written, or waiting for the process failed.
     #[error("`{command}` cannot be run: {cause}")]
     Io {
-        /// Program.
+        /// Program of the command.
         command: String,
-        /// Cause.
+        /// Error of the operating system.
         cause: io::Error,
     },
     /// The command exited with a status other than 0, or was killed by a signal.
     #[error("`{command}` failed with {}{}", describe_status(*status), suffix(last_lines))]
     Failed {
-        /// Program.
+        /// Program of the command.
         command: String,
         /// Exit status.
         status: ExitStatus,
-        /// Last lines of the output.
+        /// Last lines of the command's output.
         last_lines: String,
     },
     /// The command exceeded its timeout and was stopped.
     #[error("`{command}` timed out after {} (`timeout`){}",
         humantime::format_duration(*after), suffix(last_lines))]
     TimedOut {
-        /// Program.
+        /// Program of the command.
         command: String,
-        /// Timeout.
+        /// Timeout that the command exceeded.
         after: Duration,
-        /// Last lines of the output.
+        /// Last lines of the command's output.
         last_lines: String,
     },
 }

@@ -119,10 +119,10 @@ impl<'a> OutputStreams<'a> {
     }
 }
 
-/// Reader that splits a stream into lines.
+/// Reader that splits one output stream of a process into lines.
 #[derive(Debug)]
 struct LineReader<R> {
-    /// Stream; `None` after its end.
+    /// Output stream of the process; `None` after its end.
     stream: Option<R>,
     buffer: Vec<u8>,
     line: Vec<u8>,

@@ -22,7 +22,7 @@ pub fn is_needed() -> bool {
     getpid() == Pid::INIT
 }
 
-/// Signals that are forwarded to the host.
+/// Signals that process 1 forwards to the host.
 const FORWARDED_SIGNALS: [Signal; 8] = [
     Signal::TERM,
     Signal::INT,
@@ -100,7 +100,7 @@ fn reap(host: Option<Pid>) -> Option<Exit> {
     None
 }
 
-/// Waits for the next signal.
+/// Waits for the next signal of any listener. Returns the signal to forward.
 async fn next_signal(listeners: &mut [(Listener, Signal)]) -> Signal {
     std::future::poll_fn(|context| {
         for (listener, signal) in listeners.iter_mut() {

@@ -9,7 +9,7 @@ use std::{borrow::Cow, fmt, str::FromStr};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Signal(Raw);
 
-/// Supported signals by name.
+/// Names of the signals that the configuration may use.
 const NAMES: [(&str, Raw); 12] = [
     ("SIGTERM", Raw::TERM),
     ("SIGHUP", Raw::HUP),

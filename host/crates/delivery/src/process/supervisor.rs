@@ -180,7 +180,7 @@ impl SupervisorSettings {
 /// Exit of the program: its status, or 128 plus the number of the signal that ended it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Exit {
-    /// Status with which the host exits.
+    /// Status with which the host exits after this exit of the program.
     pub code: u8,
 }
 
@@ -212,7 +212,7 @@ pub struct Supervisor {
     exit: Option<Exit>,
 }
 
-/// Request to the supervisor task.
+/// Request to the supervisor task: forward a signal to the program, or stop it.
 #[derive(Debug, Clone, Copy)]
 enum Request {
     Forward(Signal),
@@ -294,7 +294,7 @@ struct SupervisorTask {
 /// does not answer, the old process keeps running.
 type RestartCheck = Pin<Box<dyn Future<Output = io::Result<()>> + Send>>;
 
-/// End of one run of the program.
+/// Reason why one run of the program has ended.
 enum RunEnd {
     /// The program exited by itself.
     Exited(Exit),
@@ -404,7 +404,7 @@ impl SupervisorTask {
             tokio::select! {
                 status = group.wait() => {
                     let exit = exit(status);
-                    // Kills the remaining processes of the group.
+                    // Dropping the process group kills the processes that the program has left running.
                     drop(group);
                     let by_signal = i32::from(exit.code) == 128 + self.settings.signal.number();
                     if was_signalled && by_signal && started.elapsed() < STABLE_RUN_TIME {
@@ -493,7 +493,7 @@ impl SupervisorTask {
         pin!(self.changed.notified()).enable();
     }
 
-    /// Returns the random delay before a notification.
+    /// Returns a random delay of at most `splay`, so that a fleet of hosts does not restart its programs at once.
     fn splay(&self) -> Duration {
         self.settings
             .splay

@@ -51,7 +51,7 @@ struct TargetState {
     written: Option<FileFingerprint>,
 }
 
-/// Result of a write.
+/// Result of a successful write to the target file.
 struct Written {
     delivered: Delivered,
     /// `true` if the content of the file was different.
@@ -116,7 +116,7 @@ impl Target {
         *self.content.lock()
     }
 
-    /// Returns the operation that runs now.
+    /// Returns the blocking operation that is accessing the file, if any.
     pub(super) fn blocking_operation(&self) -> Option<BlockingOperation> {
         self.jobs.operation()
     }
@@ -356,7 +356,7 @@ fn sync_directory(directory: &Path) -> io::Result<()> {
     match reloader_fs_watch::open(directory).and_then(|directory| directory.sync_all()) {
         // The file system does not support fsync on directories.
         Err(error) if error.kind() == ErrorKind::InvalidInput => Ok(()),
-        // The directory is writable, but not readable.
+        // A directory that is writable but not readable cannot be opened for fsync.
         Err(error) if error.kind() == ErrorKind::PermissionDenied => Ok(()),
         result => result,
     }

@@ -142,7 +142,7 @@ fn env(update: &Update) -> Vec<(&'static str, String)> {
     let list =
         |text: fn(&Part) -> String| update.parts().iter().map(text).collect::<Vec<_>>().join("\n");
     let mut env = vec![
-        // Each variable has one line per source.
+        // A group delivers several sources, so each variable has one line per source.
         ("RELOADER_SOURCE", list(|part| part.source.to_string())),
         ("RELOADER_REVISION", list(|part| part.revision.to_string())),
         ("RELOADER_EVENT", list(|part| part.event().into())),
@@ -152,7 +152,7 @@ fn env(update: &Update) -> Vec<(&'static str, String)> {
         value.and_then(|value| value.media_type.as_deref()).unwrap_or_default().to_owned()
     };
     env.push(("RELOADER_MEDIA_TYPE", list(media_type)));
-    // An environment variable cannot contain NUL.
+    // An environment variable cannot contain NUL, so NUL characters are removed.
     env.iter_mut().for_each(|(_, value)| value.retain(|character| character != '\0'));
     env
 }

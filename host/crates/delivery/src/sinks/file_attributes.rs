@@ -9,7 +9,7 @@ use std::{
     os::unix::fs::{MetadataExt, PermissionsExt, fchown},
 };
 
-/// Default permissions of a new file.
+/// Default permissions of a new file: only its owner has access.
 pub(super) const PRIVATE_MODE: u32 = 0o600;
 /// Permission bits that a new file inherits from the previous one: no set-user-ID, set-group-ID or
 /// sticky bit.

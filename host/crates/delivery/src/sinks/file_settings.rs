@@ -70,7 +70,7 @@ pub(super) fn durable() -> bool {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Mode(pub u32);
 
-/// Backup of the previous file.
+/// Setting whether and where a sink keeps the file that it replaces.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Backup {
     /// No backup.
@@ -90,7 +90,7 @@ const DEFAULT_REPAIR_INTERVAL: Duration = Duration::from_secs(60);
 const MIN_REPAIR_INTERVAL: Duration = Duration::from_secs(1);
 /// Maximum of [`RepairInterval`].
 const MAX_REPAIR_INTERVAL: Duration = Duration::from_secs(24 * 60 * 60);
-/// Value of [`RepairInterval`] that disables the check.
+/// Text in the configuration that disables the check of [`RepairInterval`].
 const OFF: &str = "off";
 
 impl TargetSettings {

@@ -12,7 +12,7 @@ use std::{
 const MAX_SYMLINKS: usize = 40;
 /// Mode bits that let the group and other users write.
 const SHARED_WRITE: u32 = 0o022;
-/// Mode bit that lets other users write.
+/// Mode bit that lets users write who are neither the owner nor in the group.
 const WORLD_WRITE: u32 = 0o002;
 
 /// Resolves the symbolic links of the last path component, also if the target does not exist.

@@ -128,7 +128,7 @@ impl Stdout {
     }
 }
 
-/// Sink that writes to standard output.
+/// Sink that writes values to the standard output of the host.
 #[derive(Debug)]
 pub struct StdoutSink {
     format: Format,

@@ -138,7 +138,7 @@ pub struct Template {
     text: Text,
     parse: Parse,
     target: Target,
-    /// Watch of the template file.
+    /// The template file, watched for changes; `None` for an inline template.
     file: Option<TemplateFile>,
 }
 
@@ -151,7 +151,7 @@ enum Text {
 
 /// Maximum size of a template, in bytes.
 const MAX_TEMPLATE_BYTES: u64 = 4 << 20;
-/// Name of an inline template in errors.
+/// Name that error messages use for an inline template.
 const INLINE_NAME: &str = "template";
 
 impl Template {
@@ -159,7 +159,7 @@ impl Template {
     ///
     /// # Errors
     ///
-    /// Returns an error if the settings have neither or both of `template` and `template_file_watch`, or if an
+    /// Returns an error if the settings have neither or both of `template` and `template_file`, or if an
     /// inline template has a syntax error.
     pub fn new(settings: &TemplateSettings) -> Result<Self, SinkError> {
         let text = match (&settings.template, &settings.template_file) {
@@ -337,7 +337,7 @@ fn undefined_variables(
     names
 }
 
-/// Returns names in backquotes, separated by commas.
+/// Formats names for a message: in backquotes, separated by commas.
 fn quoted_list<T: Display>(names: &[T]) -> String {
     names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
 }

@@ -24,7 +24,7 @@ pub(crate) const MAX_RENDERED_BYTES: usize = 64 << 20;
 /// than a second. 64 bytes of data cost one step, so a rendering allocates at most 256 MiB in addition to its
 /// values and to the JSON that `fromjson` parses ([`MAX_JSON_NODES`] for each call).
 const MAX_STEPS: u64 = 4_000_000;
-/// Bytes of data that cost one step.
+/// Number of bytes whose processing by a filter costs one of the [`MAX_STEPS`] steps.
 const BYTES_PER_STEP: usize = 64;
 /// Memory of one list in the result of the filter `slice`, in bytes.
 const LIST_BYTES: usize = 256;
@@ -45,7 +45,7 @@ pub(crate) fn environment() -> Environment<'static> {
     environment.set_undefined_behavior(UndefinedBehavior::SemiStrict);
     // Errors name the undefined variable only in debug mode.
     environment.set_debug(true);
-    // The output is not HTML.
+    // No HTML escaping: templates render configuration files.
     environment.set_auto_escape_callback(|_| AutoEscape::None);
     // A line that contains only a block tag renders no empty line.
     let mut syntax = SyntaxConfig::builder();
@@ -196,11 +196,11 @@ fn invalid(reason: String) -> Error {
     Error::new(ErrorKind::InvalidOperation, reason)
 }
 
-/// JSON text, at most [`MAX_JSON_BYTES`].
+/// Buffer for the result of the filter `tojson`. A write beyond [`MAX_JSON_BYTES`] fails.
 #[derive(Default)]
 struct JsonText {
     text: Vec<u8>,
-    /// `true` if the text exceeded the limit.
+    /// `true` after a write failed because the text would exceed the limit.
     is_full: bool,
 }
 
@@ -219,11 +219,11 @@ impl Write for JsonText {
     }
 }
 
-/// Rendered output, at most [`MAX_RENDERED_BYTES`].
+/// Buffer for the output of a template. A write beyond [`MAX_RENDERED_BYTES`] fails.
 #[derive(Default)]
 pub(crate) struct Output {
     pub(crate) bytes: Vec<u8>,
-    /// `true` if the output exceeded the limit.
+    /// `true` after a write failed because the output would exceed the limit.
     pub(crate) is_full: bool,
 }
 

@@ -10,14 +10,14 @@ use std::{
 };
 use tokio::time::sleep;
 
-/// Inotify instance of all template files.
+/// File watcher that all template sinks share, so that they need only one inotify instance.
 static FILES: LazyLock<FileWatcher> = LazyLock::new(FileWatcher::new);
 /// Time until a file that cannot be watched is watched again.
 const WATCH_RETRY_INTERVAL: Duration = Duration::from_secs(10);
 /// Time limit for reading the metadata of the file.
 const ACCESS_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Template file of one sink.
+/// Template file of one sink: watches the file and detects whether it has changed since the last read.
 #[derive(Debug)]
 pub(super) struct TemplateFile {
     path: PathBuf,
@@ -63,7 +63,7 @@ impl TemplateFile {
                 None => sleep(WATCH_RETRY_INTERVAL).await,
                 Some(running) => match running.changed().await {
                     Ok(()) => {}
-                    // The watch is still valid.
+                    // A file access took too long. The watch is still valid and is not opened again.
                     Err(error) if error.kind() == io::ErrorKind::TimedOut => {}
                     Err(_) => {
                         *watch = None;

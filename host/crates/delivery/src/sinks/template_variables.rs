@@ -59,7 +59,7 @@ pub(super) fn variables(parse: Parse, update: &Update) -> Result<Value, String> 
     Ok(Value::from(names))
 }
 
-/// Returns the parsed value of a source.
+/// Returns the value of a source for the variable `value`: parsed, or as text; none if the source has no value.
 fn parsed(parse: Parse, part: &Part) -> Result<Value, String> {
     let Some(value) = &part.value else { return Ok(Value::from(())) };
     let format = match parse {

@@ -13,7 +13,7 @@ use std::{
 };
 use tempfile::NamedTempFile;
 
-/// Prefix of the names of temporary files.
+/// Prefix of the names of the temporary files that are written and then renamed to the target.
 const TEMPORARY_PREFIX: &str = ".reloader-";
 /// Number of hexadecimal digits of the target's name digest in the name of a temporary file.
 const TEMPORARY_DIGEST_DIGITS: usize = 12;

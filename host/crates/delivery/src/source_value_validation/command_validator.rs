@@ -32,7 +32,7 @@ pub enum Input {
 pub(super) struct CommandValidator {
     pub(super) settings: CommandSettings,
     pub(super) input: Input,
-    /// Configured format of the values.
+    /// Configured format of the values: determines the extension of the file that the command reads.
     pub(super) format: Option<DocumentFormat>,
     pub(super) output_limit: OutputLimit,
 }

@@ -16,7 +16,7 @@ impl Percentage {
     }
 }
 
-/// An invalid share.
+/// Error of parsing a [`Percentage`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("expected a share from `0%` to `99%`, e.g. `50%`")]
 pub struct PercentageError;

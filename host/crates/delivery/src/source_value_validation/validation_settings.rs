@@ -76,9 +76,9 @@ pub struct ValidateSettings {
 /// Validators that run as plugins. The plugin runtime supplies them.
 #[derive(Clone, Default)]
 pub struct PluginValidators {
-    /// Runs [`ValidateSettings::plugin`].
+    /// Validator that calls the plugin [`ValidateSettings::plugin`].
     pub plugin: Option<Arc<dyn Validator>>,
-    /// Checks values against [`ValidateSettings::schema`].
+    /// Validator that checks values against the JSON Schema [`ValidateSettings::schema`].
     pub schema: Option<Arc<dyn Validator>>,
 }
 
@@ -142,7 +142,7 @@ impl ValidateSettings {
             checks.push(Arc::new(SizeGuards { not_empty, max_size, max_shrink }));
         }
         match (&self.schema, parse) {
-            // The schema validator also checks the syntax.
+            // The schema validator also checks the syntax, so no separate syntax check is added.
             (Some(path), _) => {
                 let name = path.display().to_string();
                 checks.push(plugins.schema.unwrap_or_else(|| missing_validator(&name)));

@@ -27,7 +27,7 @@ async fn run(settings: &CommandSettings, input: CommandInput) -> Result<(), Comm
 async fn value_is_passed_on_standard_input() {
     let dir = TestDir::new();
     let command = shell(&format!("cat > {}", dir.file("seen").display()));
-    // More than the capacity of a pipe.
+    // Larger than the capacity of a pipe, so the host must write while the command reads.
     let large = Bytes::from(vec![b'x'; 1 << 20]);
     run(&command, CommandInput::Stdin(large.clone())).await.unwrap();
     assert_eq!(fs::read(dir.file("seen")).unwrap(), large);
@@ -102,7 +102,7 @@ async fn missing_program_is_named() {
     );
 }
 
-/// Prevents thanos#6519: a hanging reload blocked forever.
+/// Prevents a bug of Thanos (thanos#6519): the host would wait forever for a reload that hangs.
 #[tokio::test]
 async fn timeout_stops_the_process_group() {
     let dir = TestDir::new();

@@ -89,7 +89,7 @@ async fn unchanged_file_is_not_written() {
     assert_eq!(worker.delivered(1).await.changes, 0);
     let after = fs::metadata(dir.file("app")).unwrap();
     assert_eq!((before.ino(), before.mtime_nsec()), (after.ino(), after.mtime_nsec()));
-    // Only the permissions differ.
+    // If only the permissions differ, the file is changed in place and keeps its inode.
     let settings = FileSettings { mode: Some(Mode(0o644)), ..to(dir.file("app")) };
     deliver(settings, "a").await.unwrap();
     assert_eq!(mode(&dir.file("app")), 0o644);
@@ -163,7 +163,7 @@ async fn foreign_link_in_shared_directory_is_rejected() {
             assert!(error.contains("shared/app` belongs to another user"), "{error}");
             assert_eq!(dir.read("etc/passwd"), "root");
         }
-        // A link of the operator is followed.
+        // A symbolic link that belongs to root is followed.
         lchown(dir.file("shared/app"), Some(root), Some(root)).unwrap();
         deliver(to(dir.file("shared/app")), "operator").await.unwrap();
         assert_eq!(dir.read("etc/passwd"), "operator");

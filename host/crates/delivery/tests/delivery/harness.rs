@@ -67,7 +67,7 @@ impl TestSource {
     }
 }
 
-/// Running worker. Dropping it aborts its task.
+/// Worker that runs as a task, for the tests. Dropping it aborts the task.
 pub(crate) struct RunningWorker {
     pub(crate) status: watch::Receiver<SinkStatus>,
     pub(crate) stopper: Stopper,
@@ -93,7 +93,7 @@ pub(crate) fn spawn_worker_with_log(
     run(worker)
 }
 
-/// Spawns a worker that delivers after `other`.
+/// Spawns a worker that delivers a value only after `other` has delivered it.
 pub(crate) fn spawn_worker_after(
     source: &TestSource,
     sink: impl Sink + 'static,
@@ -154,7 +154,7 @@ pub(crate) struct ScriptedSink {
 #[derive(Clone)]
 pub(crate) enum Answer {
     Deliver,
-    /// The target already has the values.
+    /// The delivery succeeds without a change, because the target already has the values.
     Same,
     Fail(SinkError),
     /// The delivery blocks until the answer changes.

@@ -19,7 +19,7 @@ struct Rendered {
     records: MemoryLog,
 }
 
-/// Running sinks of [`Rendered`].
+/// Running sinks of [`Rendered`]: a template file, and a notifier that runs after it.
 struct Sinks {
     file: RunningWorker,
     notifier: RunningWorker,
@@ -76,7 +76,7 @@ async fn saved_template_is_rendered_and_notifier_runs() {
         sinks.script.next().await;
         assert_eq!(app.dir.read("app"), text.replace("{{ value.a }}", "1"));
     }
-    // A template that renders the same content.
+    // A changed template that renders the same content does not trigger the notifier.
     fs::write(app.dir.file("app.j2"), "AA = {{ value.a }}{# new #}").unwrap();
     sinks.file.when(|status| status.succeeded >= 4).await;
     sinks.script.assert_idle(IDLE_TIME).await;

@@ -26,7 +26,7 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 
-/// Request that the server received.
+/// Request that the test server received.
 struct ReceivedRequest {
     headers: http::HeaderMap,
     path: String,

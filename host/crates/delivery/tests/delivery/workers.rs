@@ -151,7 +151,7 @@ async fn failure_is_retried_with_exponential_backoff() {
     assert_eq!((status.attempts, status.failing.as_deref()), (6, Some("the disk is full")));
     assert_eq!((status.delivered, status.next_try), (None, None));
     script.assert_idle(24 * HOUR).await;
-    // The next value resets the retries.
+    // A new value is delivered, although the retries of the previous one are exhausted.
     script.answer(Answer::Deliver);
     app.set("b");
     assert_eq!(script.next().await, "b");
@@ -209,7 +209,7 @@ async fn newer_value_ends_the_backoff() {
     worker.delivered(2).await;
 }
 
-/// Prevents thanos#6519: a hanging reload blocked forever.
+/// Prevents a bug of Thanos (thanos#6519): the host would wait forever for a reload that hangs.
 #[tokio::test(start_paused = true)]
 async fn hanging_delivery_times_out_and_is_retried() {
     let app = TestSource::with("app", "a");

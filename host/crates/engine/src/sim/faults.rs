@@ -7,13 +7,13 @@ use std::time::Duration;
 /// Probabilities of the faults in one simulation. Most simulations have only some kinds of faults.
 #[derive(Debug)]
 pub(super) struct Faults {
-    /// Probability that a call fails.
+    /// Probability that a call to the source fails.
     pub(super) fail: f64,
     /// Probability that a call exceeds its deadline.
     pub(super) hang: f64,
     /// Probability that a call is slow, but within its deadline.
     pub(super) slow: f64,
-    /// Probability that an event is lost.
+    /// Probability that a watch event is lost.
     pub(super) lose_event: f64,
     /// Probability that an event is duplicated, delayed or reordered.
     pub(super) reorder_event: f64,
@@ -61,7 +61,7 @@ impl Faults {
     }
 }
 
-/// Draws the settings of a source.
+/// Returns random engine settings for one simulation.
 pub(super) fn settings(rng: &mut SimRng) -> Settings {
     let milliseconds = Duration::from_millis;
     let strategy = rng.pick(&[Strategy::Polling, Strategy::Realtime, Strategy::Hybrid]);

@@ -28,7 +28,7 @@ pub(super) struct Provenance {
     pub(super) state: usize,
 }
 
-/// Next event of the environment.
+/// Next event of the simulated environment that the simulated host handles.
 #[derive(Debug)]
 pub(super) enum EnvironmentEvent {
     Input(Input<SimValue>, Provenance),
@@ -36,7 +36,7 @@ pub(super) enum EnvironmentEvent {
     None,
 }
 
-/// Scheduled action of the environment.
+/// Action of the simulated environment that is scheduled for a point in virtual time.
 #[derive(Debug)]
 enum Action {
     /// The source changes to the state with this index.
@@ -85,9 +85,9 @@ impl Eq for Scheduled {}
 /// Kind of the change notifications of a watch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum NotificationKind {
-    /// Events with the value.
+    /// Events with the new value.
     Value,
-    /// Dirty events.
+    /// Events without the value: the engine has to fetch it.
     Dirty,
     /// Random mixture of both.
     Either,
@@ -112,7 +112,7 @@ pub(super) struct Environment {
     pub(super) heal_at: Instant,
     /// Arrival time of the last input that was sent before `heal_at`.
     pub(super) settled_at: Instant,
-    /// Period in which the host is suspended.
+    /// Period of virtual time in which the simulated host is suspended, as by the sleep of a laptop.
     suspension: Option<(Instant, Instant)>,
     notification_kind: NotificationKind,
     timeout: Duration,
@@ -288,7 +288,7 @@ impl Environment {
         }
     }
 
-    /// Schedules the result of a validation.
+    /// Schedules the delivery of a validation result to the engine after a random delay.
     pub(super) fn schedule_validation_result(
         &mut self,
         rng: &mut SimRng,

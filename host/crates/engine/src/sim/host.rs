@@ -192,7 +192,7 @@ impl Host {
         self.step(Input::Tick, self.no_provenance());
     }
 
-    /// Steps the engine and executes its effects.
+    /// Passes an input to the engine, and executes the effects that the engine returns.
     fn step(&mut self, input: Input<SimValue>, provenance: Provenance) {
         // The time passed to the engine may be slightly behind, because the clocks of different
         // processors may differ.

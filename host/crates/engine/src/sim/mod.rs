@@ -45,7 +45,7 @@ fn run(seed: u64) -> Result<u32, Violation> {
     outcome.unwrap_or_else(|_| Err(Violation { point: 8, description: "panic".into() }))
 }
 
-/// Runs one simulation and returns its trace.
+/// Runs one simulation. Returns its trace: the events of the simulation and its result, as text.
 fn trace(seed: u64) -> String {
     let mut host = Host::new(seed, true);
     let end = catch_unwind(AssertUnwindSafe(|| host.run()));

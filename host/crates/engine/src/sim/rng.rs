@@ -11,7 +11,7 @@ pub(super) struct SimRng(JitterRng);
 
 impl SimRng {
     pub(super) fn new(seed: u64) -> Self {
-        // Neighbouring seeds would otherwise produce correlated sequences.
+        // Scrambles the seed, because neighbouring seeds would otherwise produce correlated sequences.
         Self(JitterRng::new(seed.wrapping_mul(0xd134_2543_de82_ef95) ^ 0x5bf0_3635))
     }
 

@@ -54,7 +54,7 @@ impl State {
 /// Kind of the cursors of a source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum CursorKind {
-    /// Unique version of each write.
+    /// Version number: each write has a different cursor.
     Version,
     /// Hash of the content: equal contents have equal cursors.
     Hash,
@@ -72,14 +72,14 @@ pub(super) struct Source {
     pub(super) cursor_kind: CursorKind,
     /// Time until which the validator rejects the contents in [`REJECTED_TEMPORARILY`].
     rejects_until: Instant,
-    /// Probability of a transient validator failure.
+    /// Probability that a validation fails transiently, without a decision on the value.
     validator_failure_rate: f64,
     /// Failure kind of a rejection of the contents in [`REJECTED_PERMANENTLY`].
     rejection_kind: FailureKind,
 }
 
 impl Source {
-    /// Draws the timeline of a source.
+    /// Creates a source with a random timeline of writes and outages.
     pub(super) fn draw(rng: &mut SimRng, start: Instant, settings: &Settings) -> Self {
         let cursor_kind =
             rng.pick(&[CursorKind::Version, CursorKind::Hash, CursorKind::Weak, CursorKind::None]);
@@ -106,15 +106,15 @@ impl Source {
             };
             match rng.below(12) {
                 0..=5 => source.write(at, draw_content(rng)),
-                // Change back to an earlier content.
+                // The source changes back to an earlier content.
                 6 => source.write(at, source.states[rng.below(source.states.len())].content()),
-                // Truncate and write, or remove and create.
+                // Update in two writes: the value is empty, incomplete or absent in between.
                 7 | 8 => {
                     source.write(at, rng.pick(&[Some(0), Some(5), None]));
                     at += rng.up_to(settings.confirm.mul_f64(0.9)) + Duration::from_millis(1);
                     source.write(at, draw_content(rng));
                 }
-                // Flapping between two contents.
+                // The source alternates between two contents.
                 9 => {
                     let (one, other) = (draw_content(rng), draw_content(rng));
                     for turn in 0..3 + rng.below(4) {
@@ -174,7 +174,7 @@ impl Source {
         REJECTED_PERMANENTLY.contains(&content)
     }
 
-    /// Validates a content.
+    /// Returns the answer of the simulated validator to a content.
     pub(super) fn validate(
         &self,
         content: Content,

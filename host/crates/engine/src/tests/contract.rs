@@ -200,10 +200,10 @@ fn point_8_faults_isolated() {
 #[test]
 fn point_9_calls_have_deadlines() {
     let mut bench = bench(Strategy::Realtime);
-    // The first fetch exceeds its deadline.
+    // The first fetch exceeds its deadline and is cancelled.
     bench.wait(Duration::from_secs(60));
     assert!(bench.effects.contains(&Effect::CancelFetch), "{:?}", bench.effects);
-    // Opening the watch exceeds its deadline.
+    // Opening the watch exceeds its deadline, so the engine closes the watch.
     let watch = bench.opening().expect("the watch opens after a failed fetch");
     bench.wait(Duration::from_secs(60));
     assert!(bench.effects.contains(&Effect::CloseWatch), "{:?}", bench.effects);

@@ -21,7 +21,7 @@ pub(super) struct Bench {
     pub(super) effects: Vec<Effect>,
     /// Number of confirmations since the test last reset it.
     pub(super) confirmations: usize,
-    /// Validator; accepts every value by default.
+    /// Validator that answers the validation requests of the engine. The default accepts every value.
     pub(super) validate: fn(&Snapshot) -> Result<(), Failure>,
 }
 
@@ -105,13 +105,13 @@ impl Bench {
         self.step(Input::Tick)
     }
 
-    /// Advances the clock to the next deadline.
+    /// Advances the clock to the next deadline of the engine, and steps the engine.
     pub(super) fn wait_for_deadline(&mut self) -> &mut Self {
         self.now = self.now.max(self.engine.deadline().expect("a scheduled deadline"));
         self.step(Input::Tick)
     }
 
-    /// Advances the clock to the next fetch.
+    /// Advances the clock until the engine starts a fetch.
     pub(super) fn wait_for_fetch(&mut self) -> &mut Self {
         self.wait_until(|bench| bench.fetch().is_some())
     }

@@ -150,7 +150,7 @@ fn removal_confirmed_by_later_fetch_only() {
     bench.wait(Duration::from_secs(1)).step(Input::Fetched(session, Ok(Outcome::Absent)));
     assert_eq!(bench.published(), [""; 0]);
     let (session, _) = bench.fetch().expect("refetch");
-    // A watch event confirms nothing either.
+    // A watch event does not confirm the removal either.
     bench.step(Input::Watched(watch, Event::Removed));
     assert_eq!(bench.published(), [""; 0]);
     bench.step(Input::Fetched(session, changed("a")));

@@ -27,7 +27,7 @@ use std::{
     thread,
 };
 
-/// All scenarios, by subject.
+/// All scenarios, grouped by module.
 const ALL: [&[Scenario]; 7] = [
     writers::SCENARIOS,
     hard_links::SCENARIOS,

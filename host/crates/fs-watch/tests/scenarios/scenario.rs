@@ -2,7 +2,7 @@
 
 use super::world::World;
 
-/// Sequence of changes to a watched path.
+/// Test case: a sequence of changes to a watched path, and the content expected after each change.
 #[derive(Clone, Copy)]
 pub struct Scenario {
     pub name: &'static str,
@@ -21,7 +21,7 @@ pub struct Step {
     pub act: fn(&mut World),
 }
 
-/// Content of the watched path.
+/// Content that the consumer has to read after a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Then {
     Is(&'static str),
@@ -32,7 +32,7 @@ pub enum Then {
 /// Feature that only some machines and users have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Need {
-    /// Permission to mount.
+    /// Permission to mount file systems.
     Mount,
     /// The program `bindfs`, which exports a directory through FUSE.
     Bindfs,

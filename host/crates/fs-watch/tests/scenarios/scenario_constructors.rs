@@ -24,7 +24,7 @@ pub(super) const fn local(
     Scenario { name, needs: &[], kernel_events: true, set_up, steps }
 }
 
-/// Scenario with local mounts, with kernel events.
+/// Scenario that mounts local file systems. The kernel reports every change.
 pub(super) const fn mounted(
     name: &'static str,
     set_up: fn(&mut World),

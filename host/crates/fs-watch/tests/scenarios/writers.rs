@@ -7,7 +7,7 @@ use super::{
 };
 use std::{thread, time::Duration};
 
-/// Sets up an empty directory.
+/// Leaves the directory of the scenario empty: the watched file does not exist yet.
 fn no_file(_: &mut World) {}
 
 pub(super) const SCENARIOS: &[Scenario] = &[

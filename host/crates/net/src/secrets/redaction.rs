@@ -7,7 +7,7 @@ use std::{borrow::Cow, collections::BTreeSet};
 use url::Url;
 use zeroize::Zeroizing;
 
-/// Registered secrets.
+/// Set of texts to redact in messages: the registered secrets in several encodings.
 #[derive(Default)]
 pub(super) struct Redaction {
     /// Texts to redact, longest first.
@@ -41,15 +41,15 @@ impl Redaction {
             let json = Zeroizing::new(Value::from(line).to_string());
             let forms = [
                 line.to_owned(),
-                // In a URL.
+                // The form in a URL.
                 percent_encode(line),
-                // In a log event.
+                // The form in a log event.
                 sanitize(line),
-                // In a host name.
+                // The form in a host name.
                 line.to_ascii_lowercase(),
-                // In debug output.
+                // The form in debug output.
                 line.escape_debug().to_string(),
-                // In JSON.
+                // The form in JSON.
                 json.trim_matches('"').to_owned(),
             ];
             self.texts.extend(forms.map(|form| RedactedText(form.into())));

@@ -11,12 +11,12 @@ use std::{
 };
 use zeroize::{Zeroize, Zeroizing};
 
-/// Reference to a secret.
+/// Reference in a setting to a secret that is stored elsewhere.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Reference {
-    /// Environment variable of the host.
+    /// Name of the environment variable of the host that contains the secret.
     Env(String),
-    /// File.
+    /// Path of the file that contains the secret.
     File(PathBuf),
 }
 
@@ -82,7 +82,7 @@ fn read_secret_file(path: &Path) -> Result<Zeroizing<String>, String> {
     Ok(secret)
 }
 
-/// Part of a text with references.
+/// Part of a setting: literal text, or a reference to a secret.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Part<'a> {
     Text(&'a str),

@@ -172,7 +172,7 @@ impl Secrets {
         self.redaction.redact(text)
     }
 
-    /// Returns the secret files.
+    /// Returns the paths of the files that contain the referenced secrets.
     pub fn files(&self) -> impl Iterator<Item = &Path> {
         self.values.keys().filter_map(|reference| match reference {
             Reference::File(path) => Some(path.as_path()),

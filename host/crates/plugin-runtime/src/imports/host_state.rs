@@ -14,7 +14,7 @@ use wasmtime::component::ResourceTable;
 use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
-/// Data of one store.
+/// Data of the host in the store of one plugin instance. The imported functions use it.
 pub(crate) struct HostState {
     pub(crate) context: Arc<SourceContext>,
     pub(crate) resolved: Arc<ResolvedSettings>,

@@ -11,7 +11,7 @@ use reloader_util::sanitize::sanitize;
 use std::sync::Arc;
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
 
-/// Replacement for the outgoing handler of `wasmtime-wasi-http`.
+/// Sender of the HTTP requests of a guest, in place of the outgoing handler of `wasmtime-wasi-http`.
 pub(crate) struct HttpHooks {
     context: Arc<SourceContext>,
     resolved: Arc<ResolvedSettings>,

@@ -11,7 +11,7 @@ use crate::bindings::reloader::plugin as wit;
 use host_state::HostState;
 use wasmtime::component::{HasSelf, Linker};
 
-/// Adds all imports of a plugin.
+/// Adds all functions that a plugin may import to the linker.
 pub(crate) fn add_to_linker(linker: &mut Linker<HostState>) -> wasmtime::Result<()> {
     wasmtime_wasi::p2::add_to_linker_async(linker)?;
     wasmtime_wasi_http::p2::add_only_http_to_linker_async(linker)?;

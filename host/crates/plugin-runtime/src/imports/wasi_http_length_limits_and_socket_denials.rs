@@ -28,7 +28,7 @@ const MAX_URI_PART_BYTES: usize = 16 << 10;
 /// Maximum length of the name of a method or scheme, in bytes.
 const MAX_NAME_BYTES: usize = 64;
 
-/// Replaces the functions in the linker.
+/// Replaces the setters of HTTP requests, the sockets and the name look-ups in the linker.
 pub(crate) fn add_to_linker(linker: &mut Linker<HostState>) -> wasmtime::Result<()> {
     linker.allow_shadowing(true);
     override_request_setters(linker)?;
@@ -91,7 +91,7 @@ fn override_request_setters(linker: &mut Linker<HostState>) -> wasmtime::Result<
     )
 }
 
-/// Result of creating a resource.
+/// Result of a function that creates a socket or another resource.
 type CreateResult<T> = wasmtime::Result<(Result<Resource<T>, ErrorCode>,)>;
 
 fn override_sockets(linker: &mut Linker<HostState>) -> wasmtime::Result<()> {

@@ -45,7 +45,7 @@ fn background_threads() -> usize {
     (processors / 2).max(1)
 }
 
-/// Scheduler of guest calls. Cheap to clone.
+/// Scheduler: decides whether a guest call runs inline, or in the shared or background pool. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct Scheduler {
     ticker: EpochTicker,

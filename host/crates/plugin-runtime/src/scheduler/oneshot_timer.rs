@@ -17,7 +17,7 @@ mod imp {
     };
     use std::{io, os::fd::OwnedFd, time::Duration};
 
-    /// Timer on a `timerfd`.
+    /// One-shot timer that one thread arms and another waits for, on a `timerfd`.
     #[derive(Debug)]
     pub(crate) struct Timer(OwnedFd);
 
@@ -57,7 +57,7 @@ mod imp {
         time::{Duration, Instant},
     };
 
-    /// Timer on a condition variable.
+    /// One-shot timer that one thread arms and another waits for, on a condition variable.
     #[derive(Debug)]
     pub(crate) struct Timer {
         at: Mutex<Option<Instant>>,

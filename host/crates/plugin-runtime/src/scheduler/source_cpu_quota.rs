@@ -46,7 +46,7 @@ const SHARED_POOL_DIVISOR: u32 = 4;
 /// Burst of the shared pool's quota and of the allowance of all sources, in CPU time.
 const SHARED_BURST: Duration = Duration::from_millis(50);
 
-/// CPU quota of one source.
+/// CPU quota of the guest calls of one source.
 #[derive(Debug)]
 pub(crate) struct CpuQuota(Mutex<SourceBuckets>);
 
@@ -139,12 +139,12 @@ impl SourceBuckets {
 #[derive(Debug)]
 pub(crate) struct SharedQuota(Mutex<SharedBuckets>);
 
-/// State of a [`SharedQuota`].
+/// Token buckets of a [`SharedQuota`].
 #[derive(Debug)]
 struct SharedBuckets {
     /// Allowance: CPU time of short calls that is not charged to their sources.
     allowance: TokenBucket,
-    /// CPU time of the shared pool.
+    /// CPU time that the calls of all sources together may use in the shared pool.
     shared_pool: TokenBucket,
 }
 

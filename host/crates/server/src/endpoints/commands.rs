@@ -91,7 +91,7 @@ pub(crate) async fn resume(
     command_result(shared.handle.resume(&name).await)
 }
 
-/// Returns the response to a command.
+/// Converts the result of a command to the HTTP response.
 fn command_result(result: Result<String, OperationError>) -> Result<Json<CommandResult>, Problem> {
     Ok(Json(CommandResult { message: result? }))
 }

@@ -35,7 +35,7 @@ pub(crate) fn routes() -> Router<Arc<SharedState>> {
 )]
 struct Description;
 
-/// Adds the security scheme of bearer tokens.
+/// Adds the security scheme of bearer tokens to the OpenAPI description.
 struct Token;
 
 impl Modify for Token {

@@ -30,7 +30,7 @@ pub enum MetricKind {
     Gauge,
     /// Distribution of durations.
     Histogram,
-    /// Labels that describe the host.
+    /// Labels that describe the host, on a metric whose value is always 1.
     Info,
 }
 

@@ -125,7 +125,7 @@ impl Scrape {
     }
 }
 
-/// States of a source.
+/// All states of a source, as values of the metric label `state`.
 const STATES: [&str; 5] = ["current", "stale", "waiting", "removed", "ended"];
 
 impl Collector for Scrape {

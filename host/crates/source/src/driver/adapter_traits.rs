@@ -21,7 +21,7 @@ pub(crate) trait Adapter {
 
     /// Reads the source, with the reader of the previous read if there is one.
     fn read(&mut self, reader: Option<Self::Reader>, known: Option<Cursor>) -> Self::ReadFuture;
-    /// Arms a watch.
+    /// Arms a watch of the source.
     fn arm(&mut self, known: Option<Cursor>) -> Self::WatchFuture;
     /// Waits for the next event of an armed watch.
     fn next_event(&mut self, watch: Self::Watch) -> Self::WatchFuture;

@@ -28,7 +28,7 @@ const FLAP_INTERVAL: Duration = Duration::from_secs(60);
 /// Interval at which the rate limit allows one further event after a burst.
 const RATE_LIMIT_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Log of one source.
+/// Writer of the log events of one source, with the state that deduplication needs.
 pub(super) struct Log {
     source: SourceName,
     read_failure: Option<Incident>,
@@ -46,7 +46,7 @@ struct Reason {
     is_quarantine: bool,
 }
 
-/// Failure or staleness, present or past.
+/// Period in which the source fails or its value is stale, ongoing or ended.
 struct Incident {
     reason: Reason,
     /// Set once the incident is logged above DEBUG.
@@ -86,19 +86,19 @@ impl Incident {
     }
 }
 
-/// Log event.
+/// Level, phrase and fields of a log event that is to be written.
 #[derive(Debug)]
 struct LogEvent {
     level: Level,
     phrase: &'static str,
     error: Option<Arc<str>>,
     revision: Option<Revision>,
-    /// Kind of call in quarantine.
+    /// Kind of the calls that are in quarantine, e.g. `read`.
     call: Option<&'static str>,
-    /// Number of consecutive crashes.
+    /// Number of consecutive crashes that led to the quarantine.
     crashes: Option<u32>,
     retry_in: Option<Duration>,
-    /// Set for failures of reading or watching.
+    /// Set if the event reports a failure of reading or watching.
     is_failure: bool,
 }
 

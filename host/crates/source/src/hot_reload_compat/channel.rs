@@ -7,7 +7,7 @@ use reloader_engine::types::Revision;
 use std::{borrow::Cow, fmt::Display, marker::PhantomData};
 use tokio::sync::watch;
 
-/// Sender of the loaded values.
+/// Sender of the values that a reloader loads, and of their status, to the receivers.
 pub struct ReloaderSender<V>
 where
     V: Eq + PartialEq,

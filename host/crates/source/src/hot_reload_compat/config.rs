@@ -12,7 +12,7 @@ pub struct ReloaderConfig {
     pub watch_delay_sec: u32,
     /// Send each loaded value, also an unchanged one.
     pub force_reload: bool,
-    /// Update strategy.
+    /// Update strategy: polling, watching, or both.
     pub strategy: Strategy,
 }
 

@@ -39,7 +39,7 @@ impl<V: Eq + Clone> Value for Loaded<V> {
     }
 }
 
-/// Adapter of a reloader.
+/// Adapter that lets the driver read and watch a Rust reloader, by calls to the functions of the reloader.
 pub(super) struct ReloaderAdapter<'a, T, V, E> {
     pub(super) reloader: &'a T,
     pub(super) reload: fn(&'a T) -> CallFuture<'a, Option<V>, E>,
@@ -129,7 +129,7 @@ impl<'a, T, E> Call<'a, T, E> {
     }
 }
 
-/// Future of one call of `reload`.
+/// Future of one read: a call of the reloader's function `reload`.
 pub(super) struct ReadFuture<'a, V, E> {
     call: Call<'a, Option<V>, E>,
     has_value: bool,

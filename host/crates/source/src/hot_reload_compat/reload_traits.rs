@@ -72,7 +72,7 @@ pub enum WatchEvent<V> {
     Error(String),
 }
 
-/// Open watch.
+/// Open watch of a reloader, returned by [`RealtimeWatch::watch_realtime`].
 pub struct RealtimeWatchHandle<V> {
     /// Events of the watch. The watch is lost when all senders are dropped.
     pub rx: mpsc::Receiver<WatchEvent<V>>,
@@ -80,7 +80,7 @@ pub struct RealtimeWatchHandle<V> {
 }
 
 impl<V> RealtimeWatchHandle<V> {
-    /// Creates a watch from its channel.
+    /// Creates a watch whose events arrive on this channel.
     #[must_use]
     pub fn new(rx: mpsc::Receiver<WatchEvent<V>>) -> Self {
         Self { rx, _cleanup: None }

@@ -27,7 +27,7 @@ const PANICS: u32 = 3;
 /// Place in the code of the embedding program at which a test lets that code panic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Place {
-    /// Before the function returns its future.
+    /// In a call of a function of the trait, before the function returns its future.
     Call,
     Future,
     Arm,

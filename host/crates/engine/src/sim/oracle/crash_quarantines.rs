@@ -91,7 +91,7 @@ impl Oracle {
         }
     }
 
-    /// Ends the quarantines on an explicit reload.
+    /// Records that an explicit reload ends the quarantines, and resets their number.
     pub(super) fn lift_quarantines(&mut self, now: Instant) {
         self.fetch_crashes.until = None;
         (self.fetch_crashes.quarantine_count, self.watch_crashes.quarantine_count) = (0, 0);

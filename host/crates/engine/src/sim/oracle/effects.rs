@@ -15,7 +15,7 @@ use crate::{
 use std::time::{Duration, Instant};
 
 impl Oracle {
-    /// Records an effect and checks it.
+    /// Checks whether an effect of the engine is allowed, and updates the expected state.
     pub(in crate::sim) fn effect(
         &mut self,
         now: Instant,

@@ -24,7 +24,7 @@ pub(super) enum Cause {
     Alive {
         state: usize,
     },
-    /// Value that the source reports.
+    /// Value that a fetch or a watch event reports.
     Reported {
         content: Option<Content>,
         reported_at: Instant,
@@ -39,11 +39,11 @@ pub(super) enum Cause {
         reported_at: Instant,
     },
     Accepted,
-    /// Pin of a value.
+    /// The operator has pinned a value.
     Pinned,
 }
 
-/// Fetch in flight.
+/// Fetch that the engine has started and whose answer has not arrived.
 #[derive(Debug)]
 pub(super) struct FetchInFlight {
     pub(super) session: Session,
@@ -57,7 +57,7 @@ pub(super) struct FetchInFlight {
     pub(super) cursor_outdated: bool,
 }
 
-/// Expected state of the watch.
+/// State in which the engine should have the watch.
 #[derive(Debug)]
 pub(super) enum WatchState {
     Down { since: Instant, retry_at: Instant, not_before: Instant },
@@ -94,7 +94,7 @@ impl CrashCounter {
 pub(in crate::sim) struct Oracle {
     pub(super) settings: Settings,
     pub(in crate::sim) violation: Option<Violation>,
-    // State that survives a restart.
+    // Fields that keep their values when the simulation restarts the host.
     pub(in crate::sim) revision: Revision,
     pub(in crate::sim) published: Option<SimValue>,
     pub(super) newest_state: usize,
@@ -102,12 +102,12 @@ pub(in crate::sim) struct Oracle {
     /// Set after a watch event with an outdated state. Values may then be published out of order.
     pub(in crate::sim) order_broken: bool,
     pub(in crate::sim) order_broken_at: Option<Instant>,
-    /// Pinned value.
+    /// Content of the pinned value; `None` if no value is pinned.
     pub(in crate::sim) pinned: Option<Content>,
     /// Index of the source's state that the last pinned value comes from. After the unpin, the engine
     /// may publish this value again, although its state is older than the newest published one.
     pub(super) pinned_state: Option<usize>,
-    // State that a restart resets.
+    // Fields that are reset when the simulation restarts the host.
     pub(super) in_flight: Option<FetchInFlight>,
     pub(super) watch_state: WatchState,
     pub(super) was_armed: bool,
@@ -126,7 +126,7 @@ pub(in crate::sim) struct Oracle {
     /// Set while the published value is from before a restart and only
     /// [`UNCONFIRMED`](crate::UNCONFIRMED) explains its staleness.
     pub(super) unconfirmed: bool,
-    /// Cursors of the published value.
+    /// Cursors with which the source may have reported the published value. A fetch may send any of them.
     pub(in crate::sim) cursors: Vec<Cursor>,
     /// Cursors of the previously published value. A fetch in the step of the publication may still
     /// send them.
@@ -284,7 +284,7 @@ impl Oracle {
     }
 }
 
-/// Step: one input and its effects.
+/// One step of the engine: an input, and the effects that it returned. The cause decides which are allowed.
 #[derive(Debug)]
 pub(in crate::sim) struct Step {
     pub(super) cause: Cause,

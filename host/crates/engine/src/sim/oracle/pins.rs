@@ -9,7 +9,7 @@ use crate::{
 use std::time::Instant;
 
 impl Oracle {
-    /// Records a pin.
+    /// Records that the operator pins a value: the engine has to publish it unless it is published already.
     pub(super) fn pin(&mut self, sim_value: &SimValue) -> Cause {
         self.fetch_budget += 2;
         if self.pinned.is_none() {
@@ -37,7 +37,7 @@ impl Oracle {
         self.mark_dirty(now);
     }
 
-    /// Checks the publication of a pinned value.
+    /// Checks that the engine publishes the pinned value, with a higher revision.
     pub(super) fn pinned(&mut self, revision: Revision, sim_value: &SimValue) {
         let due = self.pin_due.take() == Some(sim_value.content);
         self.check(due, 11, "published value differs from the pin");
