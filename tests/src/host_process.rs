@@ -1,4 +1,4 @@
-//! Host processes in a temporary directory.
+//! Starts the program `host` in a temporary directory, and waits for its output and files.
 
 use crate::{
     paths::{cache_home, program},

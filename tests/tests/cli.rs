@@ -1,4 +1,4 @@
-//! Command line: output, errors and exit status.
+//! Tests of the command line: output, errors and exit status.
 
 use e2e::TestHost;
 use serde_json::Value;

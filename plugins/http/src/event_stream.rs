@@ -1,4 +1,4 @@
-//! Watch with server-sent events (SSE).
+//! Watch of a URL by server-sent events (SSE).
 
 use crate::{
     address::Address,

@@ -1,4 +1,4 @@
-//! Settings of the source.
+//! Settings of the plugin `kvs`.
 
 /// Key, hash, or all keys with a prefix in a Redis-compatible server. Set exactly one of `key`, `hash` and
 /// `prefix`.

@@ -1,4 +1,4 @@
-//! Program `host`, built with the tests.
+//! The program `host`, built together with the tests, so that they start what they were built with.
 
 use std::process::ExitCode;
 

@@ -1,4 +1,4 @@
-//! Parts of configuration files.
+//! Parts of configuration files, which the tests combine.
 
 /// Returns the configuration of a file source, followed by `rest`.
 pub(crate) fn source(name: &str, rest: &str) -> String {

@@ -1,4 +1,4 @@
-//! Server-sent events.
+//! Tests of the server-sent events of the HTTP API.
 
 use crate::served::{APP, Served, token};
 use serde_json::Value;

@@ -1,4 +1,4 @@
-//! HTTP API of a running host.
+//! Tests of the HTTP API of a running host.
 #![allow(clippy::unwrap_used, reason = "a failed precondition fails the test")]
 
 mod access;

@@ -1,4 +1,4 @@
-//! Prometheus metrics.
+//! Tests of the Prometheus metrics of the HTTP API.
 
 use crate::served::{Served, token};
 use e2e::wait_until;

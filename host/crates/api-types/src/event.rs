@@ -1,4 +1,4 @@
-//! Server-sent event.
+//! Data of a server-sent event: the status of a source after a change.
 
 use crate::source_status::SinkReport;
 use jiff::Timestamp;

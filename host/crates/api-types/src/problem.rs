@@ -1,4 +1,4 @@
-//! Error response.
+//! Error response of the API (problem details, RFC 9457).
 
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;

@@ -1,4 +1,4 @@
-//! Online check: reads each prepared source once.
+//! `host check --online`: reads each prepared source once.
 
 use crate::{config::SourceConfig, prepare::Prepared};
 use reloader_engine::types::Outcome;

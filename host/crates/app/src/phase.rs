@@ -1,4 +1,4 @@
-//! Phase of a running host.
+//! Phase of a running host: running, reloading or stopping.
 
 use tokio::sync::watch;
 

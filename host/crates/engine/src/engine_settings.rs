@@ -1,4 +1,4 @@
-//! Engine settings.
+//! Settings of the engine: strategy, intervals, timeouts and limits of one source.
 
 use crate::types::Strategy;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Handler of fetch results.
+//! Engine inputs: result of a fetch.
 
 use crate::{
     engine_state::EngineState,

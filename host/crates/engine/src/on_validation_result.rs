@@ -1,4 +1,4 @@
-//! Handler of validation results.
+//! Engine inputs: result of a validation.
 
 use crate::{
     engine_state::EngineState,

@@ -1,4 +1,4 @@
-//! Handler of watch events.
+//! Engine inputs: events of a watch.
 
 use crate::{
     engine_state::EngineState,

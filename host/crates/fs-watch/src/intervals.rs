@@ -1,4 +1,4 @@
-//! Intervals of a file watcher.
+//! Poll and retry intervals of a file watcher.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Cryptography of all TLS connections.
+//! Cryptography provider of rustls for all TLS connections.
 
 use rustls::crypto::{CryptoProvider, ring};
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! State that all request handlers share.
+//! State that all request handlers of the HTTP API share.
 
 use crate::{
     etag::Tags, event_log::EventLog, http_metrics::HttpMetrics, render_pool::RenderPool,

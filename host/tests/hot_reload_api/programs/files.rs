@@ -1,4 +1,4 @@
-//! Program that uses `FileReloader`.
+//! Program that uses `FileReloader`, compiled against `hot_reload` and against this library.
 
 use super::hot_reload::{
     AsyncFileLoad, FileReloader, RealtimeWatch, Reload, ReloaderConfig, ReloaderError,

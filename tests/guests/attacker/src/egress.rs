@@ -1,4 +1,4 @@
-//! Attacks on egress.
+//! Attacks on the network access of plugins.
 
 use guest_sdk::{Failure, Host, Request, Target};
 use std::{

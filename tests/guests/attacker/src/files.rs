@@ -1,4 +1,4 @@
-//! Attacks on the file system.
+//! Attacks on the file access of plugins.
 
 use guest_sdk::{Failure, Host};
 use std::{fs, time::Duration};

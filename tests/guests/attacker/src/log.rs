@@ -1,4 +1,4 @@
-//! Attacks on the log.
+//! Attacks through the log interface of plugins.
 
 use crate::memory::text;
 use guest_sdk::tracing;

@@ -1,4 +1,4 @@
-//! Process of the host under test.
+//! Start, restart and kill of the host under test.
 
 use crate::host_log::HostLog;
 use e2e::TestHost;

@@ -1,4 +1,4 @@
-//! Exec and signal sinks.
+//! Tests of the sinks `exec` and `signal`, with real processes.
 
 use crate::harness::{TestDir, TestSource, reset_hangup_disposition, spawn_worker, wait_until};
 use reloader_delivery::{

@@ -1,4 +1,4 @@
-//! File sink.
+//! Tests of the sink `file`, with real files.
 
 use crate::harness::{TestDir, TestSource, spawn_worker};
 use reloader_delivery::{

@@ -1,4 +1,4 @@
-//! Process 1 of a container.
+//! Tests of the first process of a container: it starts a program, forwards signals to it, and reaps orphans.
 
 use crate::harness::{TestDir, children, read_pid, wait_until};
 use std::process::{Command, Stdio};

@@ -1,4 +1,4 @@
-//! Sink settings in a configuration file.
+//! Tests of the settings of sinks, as a configuration file contains them.
 
 use reloader_delivery::{
     ExecInput, OnRemoved, SinkKind, SinkSettings, Update,

@@ -1,4 +1,4 @@
-//! Template sink.
+//! Tests of the sink `template`, with real files.
 
 use crate::harness::{TestDir, TestSource, spawn_worker, wait_until};
 use reloader_delivery::{SinkState, Template, TemplateSettings, WorkerSettings};

@@ -1,4 +1,4 @@
-//! Webhook sink, with a real HTTP server.
+//! Tests of the sink `webhook`, with a real HTTP server.
 
 use crate::harness::{TestDir, TestSource, spawn_worker, wait_until};
 use base64::{Engine, engine::general_purpose::STANDARD};

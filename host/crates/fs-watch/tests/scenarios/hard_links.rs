@@ -1,4 +1,4 @@
-//! Writes through another name of the file.
+//! Scenarios in which a watched file is written through another hard link.
 
 use super::{
     scenario::Scenario,

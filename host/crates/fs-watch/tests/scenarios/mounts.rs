@@ -1,4 +1,4 @@
-//! Mounts over the file or its parents.
+//! Scenarios in which a file system is mounted over a watched file or its parents.
 
 use super::{
     scenario::Scenario,

@@ -1,4 +1,4 @@
-//! Constructors of scenarios and steps.
+//! Functions that build the scenarios and the steps of a scenario.
 
 use super::{
     scenario::{Need, Scenario, Step, Then},

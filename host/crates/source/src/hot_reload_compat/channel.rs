@@ -1,4 +1,4 @@
-//! Channel between a service and its receivers.
+//! Channel from a `ReloaderService` to its receivers.
 
 use super::error::{ReloadResult, ReloaderError};
 use crate::latest_value::Stale;

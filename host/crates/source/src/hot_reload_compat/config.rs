@@ -1,4 +1,4 @@
-//! Configuration of a service.
+//! Configuration of a `ReloaderService`.
 
 use reloader_engine::{Settings, types::Strategy};
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Faults of the host's process.
+//! Faults that hit the host's process: SIGKILL, SIGSTOP and restarts.
 
 use crate::{environment::Environment, host::Host};
 use rustix::process::Signal;
