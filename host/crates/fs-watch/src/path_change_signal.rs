@@ -96,7 +96,7 @@ impl ChangeSignal {
                 self.update(|state| (state.changed, state.stale_resolution) = (true, true));
             }
             // These events are ignored. The watch of the directory reports the creation, rename and removal of an
-            // entry, and the writes to a file with one path. A write to an intermediate entry means that a regular file
+            // entry, and the writes to a file with a single hard link. A write to an intermediate entry means that a regular file
             // has the name of a directory, so that the path does not resolve through it.
             (Role::Inode | Role::LinkCount, Created | MovedIn | Removed)
             | (Role::Intermediate | Role::LinkCount, Modified | WriterClosed) => {}

@@ -100,7 +100,7 @@ impl Connection {
         tokio::select! {
             () = serving => {}
             () = place.evicted() => debug!("idle API connection evicted, connection limit reached"),
-            () = lifetime => debug!(timeout = ?RESERVED_PLACE_TIMEOUT, "API connection above the connection limit closed at its time limit"),
+            () = lifetime => debug!(timeout = ?RESERVED_PLACE_TIMEOUT, "excess API connection closed after its time limit"),
         }
     }
 

@@ -142,7 +142,7 @@ where
             last_panic = (self.revision(), count.saturating_add(1));
             let retry_in = backoff::exponential(FIRST_RESTART_DELAY, MAX_RESTART_DELAY, count);
             let source = std::any::type_name::<T>();
-            warn!(source, error, ?retry_in, "native source panicked, restarting its service");
+            warn!(source, error, ?retry_in, "native source panicked, restarting the source");
             if self.sender.values.borrow().is_some() {
                 (&self.sender).stale(Some(panic_failure(&error).message));
             }
