@@ -77,6 +77,12 @@ impl Predecessors {
         is_written
     }
 
+    /// Returns whether a predecessor has delivered nothing since its start. This is possible for a removed value only,
+    /// since a sink may keep the last file (`on-removed`).
+    pub(crate) fn is_any_undelivered(&self) -> bool {
+        self.0.iter().any(|predecessor| predecessor.status.borrow().delivered.is_none())
+    }
+
     /// Returns a digest of the contents that were seen last; `None` without predecessors, or if one of them writes no
     /// file.
     pub(crate) fn digest(&self) -> Option<Digest> {

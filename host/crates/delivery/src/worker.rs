@@ -276,6 +276,11 @@ impl Worker {
             if !self.predecessors.is_empty() && self.subscriptions.refresh() {
                 return Wake::NewValue;
             }
+            // Its file is as it was before the start. A later removal of the file leads to another delivery.
+            if self.predecessors.is_any_undelivered() {
+                self.report_success(update, Delivered::Same, None);
+                return Wake::Due;
+            }
             let digest = match self.predecessors.digest() {
                 Some(contents) => contents,
                 None => self.digest(update).await,

@@ -297,7 +297,7 @@ mod tests {
         let resolved = run_on(&NO_THREADS, || -> Result<(), _> { panic!("on this thread") }).await;
         let error = resolved.expect_err("no thread is available").to_string();
         let expected =
-            "the settings cannot be resolved: no thread available: 0 operations of the pool `test`";
+            "the settings cannot be resolved: the system cannot start a thread for the pool `test`";
         assert!(error.starts_with(expected), "{error}");
     }
 

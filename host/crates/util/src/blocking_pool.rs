@@ -80,7 +80,7 @@ pub enum BlockingError {
     },
     /// The pool has no thread, and the system cannot start one.
     #[error(
-        "the system cannot start a thread for the pool `{pool}`; hint: check the limit of processes (`ulimit -u`, `pids.max`, `TasksMax`)"
+        "the system cannot start a thread for the pool `{pool}` (limits of processes: `ulimit -u`, `pids.max`, `TasksMax`)"
     )]
     CannotStart {
         /// Name of the pool.
@@ -132,7 +132,8 @@ pub fn block_on_within<F: Future>(limit: Duration, future: F) -> Option<F::Outpu
 
     let waker = Arc::new(Unpark(thread::current())).into();
     let mut context = Context::from_waker(&waker);
-    let mut future = pin!(future);
+    // The budget of a tokio task would be used up: no other task runs on this thread meanwhile.
+    let mut future = pin!(tokio::task::unconstrained(future));
     let start = Instant::now();
     loop {
         if let Poll::Ready(output) = future.as_mut().poll(&mut context) {
@@ -400,7 +401,8 @@ mod tests {
     /// A system without free threads must not stop a pool that has a thread.
     #[tokio::test]
     async fn last_thread_stays_when_idle() {
-        let pool = BlockingPool { idle_timeout: Duration::ZERO, ..BlockingPool::new("test", 4) };
+        let idle_timeout = Duration::from_millis(1);
+        let pool = BlockingPool { idle_timeout, ..BlockingPool::new("test", 4) };
         let pool: &BlockingPool = Box::leak(Box::new(pool));
         let (release, blocked) = block(pool);
         result(pool.spawn(|| ())).await.expect("the operation runs on a second thread");
@@ -428,6 +430,15 @@ mod tests {
         pool.state.lock().idle_threads = 1;
         thread::spawn(|| pool.run());
         assert_eq!(result(queued).await, Ok(7));
+    }
+
+    /// A task of tokio may make a limited number of steps before it returns to the runtime.
+    #[tokio::test]
+    async fn blocking_waits_in_a_task_are_not_limited() {
+        static POOL: BlockingPool = BlockingPool::new("test", 1);
+        for _ in 0..1_000 {
+            assert_eq!(POOL.spawn(|| 7).wait(Duration::from_secs(30)), Some(Ok(7)));
+        }
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use super::{
     atomic_write::Target,
     file_settings::{TargetSettings, file_sink_settings},
-    template_engine::{MAX_RENDERED_BYTES, Output, environment},
+    template_engine::{MAX_RENDERED_BYTES, MAX_STEPS, Output, environment},
     template_file_watch::TemplateFile,
     template_variables::{Parse, SINGLE_SOURCE_VARIABLES, variables},
 };
@@ -18,6 +18,7 @@ use bytes::Bytes;
 use minijinja::{Environment, Error, ErrorKind};
 use reloader_fs_watch::{FileFingerprint, RegularFileError, read_regular_file};
 use reloader_util::blocking_pool::BlockingError;
+use rustix::process::{Resource, getrlimit};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::{
@@ -210,7 +211,11 @@ impl Sink for Template {
             "the template may need a long computation",
         );
         let (is_inline, parse, update) = (self.text.is_inline(), self.parse, update.clone());
-        let job = move || on_large_stack(move || render(&name, &text, is_inline, parse, &update));
+        let job = move || {
+            on_large_stack(move |max_steps| {
+                render(&name, &text, is_inline, parse, &update, max_steps)
+            })
+        };
         let rendered = self.target.run(rendering, job).await.map_err(failed)??;
         self.target.write(Some(Bytes::from(rendered))).await
     }
@@ -279,16 +284,24 @@ fn read_template(path: &Path) -> Result<(String, Arc<str>), SinkError> {
 const RENDER_STACK_BYTES: usize = 1 << 30;
 /// Stack size of a rendering if the address space of the process is limited (`ulimit -v`), in bytes.
 const SMALL_RENDER_STACK_BYTES: usize = 64 << 20;
+/// Maximum number of steps of a rendering with the small stack.
+const SMALL_STACK_MAX_STEPS: u64 = MAX_STEPS / 16;
 
-/// Runs a rendering on a thread of its own. The system allocates only the memory of the stack that is used.
+/// Runs a rendering on a thread of its own. Its argument is the maximum number of steps. The system allocates only the memory of the stack that is used.
 fn on_large_stack<R: Send + 'static>(
-    render: impl FnOnce() -> Result<R, SinkError> + Send + Clone + 'static,
+    render: impl FnOnce(u64) -> Result<R, SinkError> + Send + Clone + 'static,
 ) -> Result<R, SinkError> {
-    let spawn = |stack_bytes: usize| {
+    let spawn = |stack_bytes: usize, max_steps: u64| {
         let thread = thread::Builder::new().name("reloader-render".into());
-        thread.stack_size(stack_bytes).spawn(render.clone())
+        let render = render.clone();
+        thread.stack_size(stack_bytes).spawn(move || render(max_steps))
     };
-    let rendering = spawn(RENDER_STACK_BYTES).or_else(|_| spawn(SMALL_RENDER_STACK_BYTES));
+    // With a limited address space, several large stacks would leave no room for other threads.
+    let is_limited = getrlimit(Resource::As).current.is_some();
+    let rendering = match is_limited {
+        true => spawn(SMALL_RENDER_STACK_BYTES, SMALL_STACK_MAX_STEPS),
+        false => spawn(RENDER_STACK_BYTES, MAX_STEPS),
+    };
     let rendering = rendering.map_err(|error| {
         let hint = "hint: check the limits of processes and of memory (`ulimit -u`, `ulimit -v`)";
         SinkError::transient(format!("cannot start a thread for the rendering: {error}; {hint}"))
@@ -304,9 +317,11 @@ fn render(
     is_inline: bool,
     parse: Parse,
     update: &Update,
+    max_steps: u64,
 ) -> Result<Vec<u8>, SinkError> {
     let context = variables(parse, update).map_err(SinkError::permanent)?;
-    let environment = environment();
+    let mut environment = environment();
+    environment.set_fuel(Some(max_steps));
     let failed = |error: Error| {
         let message = explain(&error);
         // A template file may change, so that a retry succeeds.
@@ -374,7 +389,7 @@ mod tests {
 
     fn render(template: &str, parts: &[Part]) -> Result<String, String> {
         let update = Update::new(parts.to_vec());
-        let rendered = super::render(INLINE_NAME, template, true, Parse::Auto, &update);
+        let rendered = super::render(INLINE_NAME, template, true, Parse::Auto, &update, MAX_STEPS);
         rendered.map(|bytes| String::from_utf8(bytes).unwrap()).map_err(|error| error.message)
     }
 
@@ -406,7 +421,7 @@ mod tests {
             let nest =
                 "{% for i in range(90000) %}{% set ns.x = [ns.x] %}{% endfor %}".repeat(loops);
             let template = format!("{{% set ns = namespace(x=[1]) %}}{nest}{end}");
-            let rendering = on_large_stack(move || {
+            let rendering = on_large_stack(move |_| {
                 let app = [value("app", "{}", "application/json")];
                 Ok(render(&template, &app))
             });

@@ -23,7 +23,7 @@ pub(crate) const MAX_RENDERED_BYTES: usize = 64 << 20;
 /// Maximum number of steps (fuel of minijinja) of one rendering. A rendering with this number of steps takes less
 /// than a second. 64 bytes of data cost one step, so a rendering allocates at most 256 MiB in addition to its
 /// values and to the JSON that `fromjson` parses ([`MAX_JSON_NODES`] for each call).
-const MAX_STEPS: u64 = 4_000_000;
+pub(crate) const MAX_STEPS: u64 = 4_000_000;
 /// Number of bytes whose processing by a filter costs one of the [`MAX_STEPS`] steps.
 const BYTES_PER_STEP: usize = 64;
 /// Memory of one list in the result of the filter `slice`, in bytes.
@@ -73,7 +73,7 @@ pub(crate) fn environment() -> Environment<'static> {
     environment.add_filter("tojson", tojson);
     environment.set_formatter(write_value);
     // Methods of Python's texts, lists and dictionaries, which most templates for Jinja2 use.
-    environment.set_unknown_method_callback(unknown_method_callback);
+    environment.set_unknown_method_callback(call_method);
     environment.add_filter("quote", |state: &State<'_, '_>, text: &str| {
         charge(state, text.len() + 3 * text.matches('\'').count())?;
         Ok::<_, Error>(format!("'{}'", text.replace('\'', r"'\''")))
@@ -115,6 +115,9 @@ fn tojson(
         None => kwargs.get("indent")?,
     };
     kwargs.assert_all_used()?;
+    if value.is_undefined() {
+        return Err(Error::new(ErrorKind::UndefinedError, "the value of `tojson` is undefined"));
+    }
     let spaces = match indent {
         None => None,
         Some(indent) => match bool::try_from(indent.clone()) {
@@ -190,6 +193,20 @@ fn write_value(
         }
         _ => escape_formatter(output, state, value),
     }
+}
+
+/// Calls a method of Python. `format` of a text is left out: the callback does not limit its width and precision.
+fn call_method(
+    state: &mut State<'_, '_>,
+    value: &Value,
+    method: &str,
+    arguments: &[Value],
+) -> Result<Value, Error> {
+    if method == "format" {
+        let reason = "method `format` is not available; hint: use the filter `format`";
+        return Err(Error::new(ErrorKind::UnknownMethod, reason));
+    }
+    unknown_method_callback(state, value, method, arguments)
 }
 
 fn invalid(reason: String) -> Error {
@@ -322,7 +339,7 @@ mod tests {
         for template in [
             "{% set ns = namespace(x='xxxxxxxx') %}{% for i in range(number) %}\
              {% set ns.x = ns.x.replace('x', ns.x) %}{% endfor %}{{ ns.x|length }}",
-            "{{ 'x'.rjust(4000000000) |length }}",
+            "{{ '{0:>9000000000000000}'.format('a') }}",
         ] {
             render(template, 40).expect_err(template);
         }
