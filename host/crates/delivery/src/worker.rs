@@ -221,15 +221,7 @@ impl Worker {
             let check_at = interval
                 .filter(|_| self.delivered.is_some())
                 .map(|interval| Instant::now() + backoff::equal_jitter(interval));
-            let mut predecessors = mem::take(&mut self.predecessors);
-            let sink = Arc::clone(&self.sink);
-            let wake = tokio::select! {
-                wake = self.wait(check_at) => Some(wake),
-                () = predecessors.changed() => None,
-                () = sink.input_changed() => None,
-            };
-            self.predecessors = predecessors;
-            let change = match wake {
+            let change = match self.wait_or_input_change(check_at).await {
                 None if self.subscriptions.refresh() => return Wake::NewValue,
                 None => None,
                 Some(Wake::Due) => match self.external_change().await {
@@ -348,19 +340,25 @@ impl Worker {
                 return Some(Wake::Due);
             };
             self.report_failure(&error, attempt, Some(delay));
-            let mut predecessors = mem::take(&mut self.predecessors);
-            let sink = Arc::clone(&self.sink);
-            let wake = tokio::select! {
-                wake = self.wait(Some(Instant::now() + delay)) => Some(wake),
-                () = predecessors.changed() => None,
-                () = sink.input_changed() => None,
-            };
-            self.predecessors = predecessors;
-            match wake? {
+            match self.wait_or_input_change(Some(Instant::now() + delay)).await? {
                 Wake::Due => {}
                 wake => return Some(wake),
             }
         }
+    }
+
+    /// Waits as [`wait`](Self::wait) does. Returns `None` if a file that the sink reads, or the file of a predecessor,
+    /// changes before.
+    async fn wait_or_input_change(&mut self, due: Option<Instant>) -> Option<Wake> {
+        let mut predecessors = mem::take(&mut self.predecessors);
+        let sink = Arc::clone(&self.sink);
+        let wake = tokio::select! {
+            wake = self.wait(due) => Some(wake),
+            () = predecessors.changed() => None,
+            () = sink.input_changed() => None,
+        };
+        self.predecessors = predecessors;
+        wake
     }
 
     /// Waits until all predecessors have delivered `update`. Returns `None` then, or the reason why the wait

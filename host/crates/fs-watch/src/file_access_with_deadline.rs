@@ -9,7 +9,7 @@ use reloader_util::{
     sync::Mutex,
 };
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, btree_map::Entry},
     io,
     path::{Path, PathBuf},
     sync::Arc,
@@ -146,14 +146,15 @@ impl Tracker {
         let mut progress = self.progress.lock();
         let was_unanswered = progress.is_unanswered();
         change(&mut progress);
-        let mut unanswered = UNANSWERED.lock();
         match (was_unanswered, progress.is_unanswered()) {
-            (false, true) => *unanswered.entry(self.path.clone()).or_default() += 1,
+            (false, true) => *UNANSWERED.lock().entry(self.path.clone()).or_default() += 1,
             (true, false) => {
-                if let Some(count) = unanswered.get_mut(&self.path) {
-                    *count -= 1;
+                if let Entry::Occupied(mut count) = UNANSWERED.lock().entry(self.path.clone()) {
+                    *count.get_mut() -= 1;
+                    if *count.get() == 0 {
+                        count.remove();
+                    }
                 }
-                unanswered.retain(|_, count| *count > 0);
             }
             _ => {}
         }

@@ -94,7 +94,7 @@ impl TemplateSettings {
         let mut warnings = self.target().preflight();
         let (key, text) = match (&self.template, &self.template_file) {
             (Some(text), _) => ("template", Text::Inline(text.as_str().into())),
-            (None, Some(path)) => ("template-file", Text::File(path.clone())),
+            (None, Some(path)) => ("template-file", Text::File(Box::new(TemplateFile::new(path)))),
             (None, None) => return warnings,
         };
         let checked = text.read().and_then(|(name, text)| {
@@ -139,15 +139,14 @@ pub struct Template {
     text: Text,
     parse: Parse,
     target: Target,
-    /// The template file, watched for changes; `None` for an inline template.
-    file: Option<TemplateFile>,
 }
 
 /// Text of a template: inline, or in a file.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 enum Text {
     Inline(Arc<str>),
-    File(PathBuf),
+    /// File that is watched for changes.
+    File(Box<TemplateFile>),
 }
 
 /// Maximum size of a template, in bytes.
@@ -165,7 +164,7 @@ impl Template {
     pub fn new(settings: &TemplateSettings) -> Result<Self, SinkError> {
         let text = match (&settings.template, &settings.template_file) {
             (Some(text), None) => Text::Inline(text.as_str().into()),
-            (None, Some(path)) => Text::File(path.clone()),
+            (None, Some(path)) => Text::File(Box::new(TemplateFile::new(path))),
             _ => {
                 let expected = "expected either `template` or `template-file`";
                 return Err(SinkError::permanent(expected));
@@ -176,11 +175,7 @@ impl Template {
             let compiled = environment.template_from_named_str(INLINE_NAME, text);
             compiled.map_err(|error| SinkError::permanent(explain(&error)))?;
         }
-        let file = match &text {
-            Text::Inline(_) => None,
-            Text::File(path) => Some(TemplateFile::new(path)),
-        };
-        Ok(Self { text, parse: settings.parse, target: Target::new(settings.target()), file })
+        Ok(Self { text, parse: settings.parse, target: Target::new(settings.target()) })
     }
 }
 
@@ -191,18 +186,17 @@ impl Sink for Template {
             return self.target.write(None).await;
         }
         let failed = |error: BlockingError| SinkError::transient(error.to_string());
-        let (name, text) = match self.text.clone() {
-            Text::Inline(text) => (INLINE_NAME.to_owned(), text),
-            Text::File(path) => {
+        let (name, text) = match &self.text {
+            Text::Inline(text) => (INLINE_NAME.to_owned(), Arc::clone(text)),
+            Text::File(file) => {
+                let path = file.path().to_owned();
                 let reading = BlockingOperation::on_file("reading", &path);
                 let read = self.target.run(reading, move || {
                     // Taken before the read, so that a change during the read is detected later.
                     (FileFingerprint::read(&path), read_template(&path))
                 });
                 let (fingerprint, text) = read.await.map_err(failed)?;
-                if let Some(file) = &self.file {
-                    file.set_read(fingerprint);
-                }
+                file.set_read(fingerprint);
                 text?
             }
         };
@@ -237,9 +231,9 @@ impl Sink for Template {
     }
 
     async fn input_changed(&self) {
-        match &self.file {
-            Some(file) => file.changed().await,
-            None => pending().await,
+        match &self.text {
+            Text::Inline(_) => pending().await,
+            Text::File(file) => file.changed().await,
         }
     }
 
@@ -257,7 +251,7 @@ impl Text {
     fn read(&self) -> Result<(String, Arc<str>), SinkError> {
         match self {
             Self::Inline(text) => Ok((INLINE_NAME.to_owned(), Arc::clone(text))),
-            Self::File(path) => read_template(path),
+            Self::File(file) => read_template(file.path()),
         }
     }
 }

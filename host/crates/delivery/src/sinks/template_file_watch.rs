@@ -39,6 +39,10 @@ impl TemplateFile {
         }
     }
 
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Records a read of the file. `fingerprint` was taken before the read.
     pub(super) fn set_read(&self, fingerprint: Option<FileFingerprint>) {
         *self.known.lock() = Some(fingerprint);
