@@ -1,7 +1,7 @@
 //! Traits behind the handles of the API: implemented by the component's imports, and by the fake host for tests.
 
 use crate::{
-    endpoint::{ConnectionBackend, EndpointError, Target},
+    connection::{ConnectionBackend, EndpointError, Target},
     file_watch::{FileError, FileWatchBackend},
     http::{HttpError, Request, Response},
 };

@@ -3,7 +3,7 @@
 use crate::{
     EndpointError, FileError, HttpError, Request, Response, Target,
     backend::Backend,
-    endpoint::ConnectionBackend,
+    connection::ConnectionBackend,
     file_watch::FileWatchBackend,
     http::{BodyBackend, Chunk},
 };

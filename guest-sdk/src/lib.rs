@@ -180,7 +180,7 @@
 //! location of a panic. After a panic the host discards the instance and creates a new one.
 
 mod backend;
-mod endpoint;
+mod connection;
 mod export;
 mod failure;
 #[cfg(not(target_family = "wasm"))]
@@ -197,7 +197,7 @@ pub mod guest;
 #[doc(hidden)]
 pub mod schema;
 
-pub use endpoint::{Connection, EndpointError, Target};
+pub use connection::{Connection, EndpointError, Target};
 pub use failure::{Failure, FailureKind};
 #[cfg(not(target_family = "wasm"))]
 pub use fake::{FakeHost, FakeResponse, Script};

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     EndpointError, FileError, HttpError, Request, Response, Target, backend::Backend,
-    endpoint::ConnectionBackend, file_watch::FileWatchBackend,
+    connection::ConnectionBackend, file_watch::FileWatchBackend,
 };
 use std::time::Duration;
 

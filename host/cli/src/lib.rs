@@ -26,7 +26,6 @@ mod invalid_config;
 mod live_status_table;
 mod logging;
 mod malloc_settings;
-mod network_args;
 #[cfg(feature = "otel")]
 mod otel;
 mod output_format;
@@ -37,6 +36,7 @@ mod run_config;
 mod run_one;
 mod shutdown_deadline;
 mod signals;
+mod source_egress_args;
 mod start_plugin_host;
 mod stdout;
 mod systemd;

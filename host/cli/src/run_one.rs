@@ -6,9 +6,9 @@ use crate::{
     common_args::CommonArgs,
     grant_and_limit_args::{GrantArgs, LimitArgs, limits_help},
     invalid_config::invalid_config,
-    network_args::NetworkArgs,
     output_format::FormatArg,
     signals::Stop,
+    source_egress_args::NetworkArgs,
     start_plugin_host::start_plugin_host,
     stdout::{cannot_write, print_with, stdout_closed},
 };

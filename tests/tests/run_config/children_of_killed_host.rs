@@ -1,6 +1,6 @@
 //! Child processes of a host that is killed: they end, and the next host starts each of them once.
 
-use crate::config_snippets::source;
+use crate::config_text_helpers::source;
 use e2e::{TestHost, process_status, wait_until};
 use std::fs;
 

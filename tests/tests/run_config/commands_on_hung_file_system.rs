@@ -1,6 +1,6 @@
 //! Commands whose programs are on a file system that does not answer, tested through the program.
 
-use crate::config_snippets::source;
+use crate::config_text_helpers::source;
 use e2e::{HungMount, TestHost, wait_until};
 use std::fs;
 

@@ -1,6 +1,6 @@
 //! Reloads of the configuration and of plugins while the host runs.
 
-use crate::config_snippets::{source, to_file};
+use crate::config_text_helpers::{source, to_file};
 use e2e::{Authority, TestHost, wait_until};
 use std::{fs, net::TcpListener};
 

@@ -1,6 +1,6 @@
 //! Validation of the configuration file: all errors are reported at once, with line and column.
 
-use crate::config_snippets::source;
+use crate::config_text_helpers::source;
 use e2e::TestHost;
 
 fn check(text: &str) -> (Option<i32>, String) {

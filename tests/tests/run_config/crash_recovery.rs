@@ -1,7 +1,7 @@
 //! Crash consistency: the host is killed at varying times while values change. No file is torn, no
 //! revision decreases, and the last value is delivered to all sinks.
 
-use crate::config_snippets::source;
+use crate::config_text_helpers::source;
 use e2e::{Running, TestHost, wait_until};
 use std::{
     env, fs,

@@ -1,6 +1,6 @@
 //! Delivery to sinks, groups and the command, tested through the program.
 
-use crate::config_snippets::{source, to_file};
+use crate::config_text_helpers::{source, to_file};
 use e2e::{TestHost, wait_until};
 use std::{fs, os::unix::fs::PermissionsExt};
 

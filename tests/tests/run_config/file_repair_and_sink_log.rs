@@ -1,6 +1,6 @@
 //! Repair of delivered files, and the log events of sinks.
 
-use crate::config_snippets::{source, to_file};
+use crate::config_text_helpers::{source, to_file};
 use e2e::TestHost;
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
 use std::fs;

@@ -1,7 +1,7 @@
 //! Webhook receivers that misbehave: the delivery fails with a message that names the exceeded limit, and other sinks
 //! deliver.
 
-use crate::config_snippets::{source, to_file};
+use crate::config_text_helpers::{source, to_file};
 use e2e::{
     TestHost,
     hostile::{Server, drip, flood, http},

@@ -1,6 +1,6 @@
 //! A plugin file on a file system that does not answer while the host runs: the configuration file is still watched.
 
-use crate::config_snippets::{source, to_file};
+use crate::config_text_helpers::{source, to_file};
 use e2e::{HungMount, TestHost, wait_until};
 use std::fs;
 

@@ -1,6 +1,6 @@
 //! Secret, certificate and key files on a file system that does not answer: the start fails and names the file.
 
-use crate::config_snippets::source;
+use crate::config_text_helpers::source;
 use e2e::{HungMount, TestHost};
 use std::fs;
 

@@ -1,6 +1,6 @@
 //! Sinks on a file system that does not answer, tested through the program.
 
-use crate::config_snippets::{source, to_file};
+use crate::config_text_helpers::{source, to_file};
 use e2e::{HungMount, TestHost, wait_until};
 use std::fs;
 

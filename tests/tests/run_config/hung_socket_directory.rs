@@ -1,6 +1,6 @@
 //! Start and stop of a host whose Unix socket is on a file system that does not answer.
 
-use crate::config_snippets::{source, to_file};
+use crate::config_text_helpers::{source, to_file};
 use e2e::{HungMount, Running, TestHost};
 use std::{
     fs,

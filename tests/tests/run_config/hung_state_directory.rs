@@ -1,6 +1,6 @@
 //! State directory on a file system that does not answer: values are published, and revisions are not used twice.
 
-use crate::config_snippets::{source, to_file};
+use crate::config_text_helpers::{source, to_file};
 use e2e::{HungMount, Running, TestHost, wait_until};
 use std::{
     fs,

@@ -1,6 +1,6 @@
 //! State store: restarts, history, rollback and recovery from corruption.
 
-use crate::config_snippets::{source, to_file};
+use crate::config_text_helpers::{source, to_file};
 use e2e::{Finished, TestHost, wait_until};
 use std::{fs, os::unix::fs::PermissionsExt};
 

@@ -1,6 +1,6 @@
 //! Hosts with few processes (`ulimit -u`) and few open files (`ulimit -n`).
 
-use crate::config_snippets::source;
+use crate::config_text_helpers::source;
 use e2e::TestHost;
 use std::fs;
 

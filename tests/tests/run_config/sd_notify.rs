@@ -1,6 +1,6 @@
 //! Notifications to the service manager (`sd_notify`).
 
-use crate::config_snippets::{source, to_file};
+use crate::config_text_helpers::{source, to_file};
 use e2e::{TestHost, WAIT_TIMEOUT};
 use std::{fs, os::unix::net::UnixDatagram};
 

@@ -1,6 +1,6 @@
 //! State store on a full disk, and files of the state store that are removed while the host runs.
 
-use crate::config_snippets::{source, to_file};
+use crate::config_text_helpers::{source, to_file};
 use e2e::{Running, TestHost, skip, wait_until};
 use std::{
     fs,

@@ -1,6 +1,6 @@
 //! Validation of values as configured by `validate`.
 
-use crate::config_snippets::{source, to_file};
+use crate::config_text_helpers::{source, to_file};
 use e2e::{TestHost, guest, number_range, wait_until};
 use std::fs;
 

@@ -1,6 +1,6 @@
 //! Description of a plugin, read from the bytes of its component without compilation or execution.
 
-use crate::static_cost::{CostCounter, StaticCost};
+use crate::static_instantiation_cost::{CostCounter, StaticCost};
 use reloader_util::sanitize::sanitize;
 use serde::Deserialize;
 use serde_json::{Value, json};

@@ -12,7 +12,7 @@
 //! ```
 
 mod description;
-mod static_cost;
+mod static_instantiation_cost;
 
 pub use description::{ComponentError, Description};
-pub use static_cost::StaticCost;
+pub use static_instantiation_cost::StaticCost;

@@ -3,7 +3,7 @@
 //! An access that exceeds its deadline continues on its thread. Until it returns, further accesses to the same path
 //! fail at once, because each of them would block another thread.
 
-use crate::{file_access::POOL, file_system_slots::slots_of};
+use crate::{file_access_per_owner::POOL, file_system_slots::slots_of};
 use reloader_util::{
     blocking_pool::{BlockingError, block_on_within},
     sync::Mutex,

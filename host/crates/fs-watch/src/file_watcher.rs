@@ -1,9 +1,9 @@
 //! File watcher: creates path watches and reads files.
 
 #[cfg(target_os = "linux")]
-use crate::page_cache_read::read_from_page_cache;
+use crate::nonblocking_read_from_page_cache::read_from_page_cache;
 use crate::{
-    file_access::FileAccess,
+    file_access_per_owner::FileAccess,
     intervals::{Intervals, MAX_INTERVAL, MIN_INTERVAL},
     last_writer::LastWriter,
     path_change_signal::ChangeSignal,

@@ -34,15 +34,15 @@
 //! - `inotify_listener`, `mount_watch`: read kernel events; `kernel_event_types`: their interface to the
 //!   registry; `overflow_counter`: lost events.
 //! - `path_change_signal`: pending changes of one path watch.
-//! - `file_access`, `file_access_with_deadline`: blocking file accesses on threads of their own, with a deadline. The
+//! - `file_access_per_owner`, `file_access_with_deadline`: blocking file accesses on threads of their own, with a deadline. The
 //!   first also limits the accesses of one owner. `file_system_slots`: limit of concurrent accesses to one file
 //!   system; `link_target_mount`: the file system to which a path leads.
 //! - `metadata_poll`: polling of files without kernel events (`filesystem_kind`, `inotify_limits`);
 //!   `file_fingerprint`: compares two versions of a file by their metadata.
-//! - `settled_read`, `page_cache_read`, `regular_file`: file reads; `settle`: waits for a writer to
+//! - `settled_read`, `nonblocking_read_from_page_cache`, `regular_file`: file reads; `settle`: waits for a writer to
 //!   finish.
 
-mod file_access;
+mod file_access_per_owner;
 mod file_access_with_deadline;
 mod file_fingerprint;
 mod file_system_slots;
@@ -62,9 +62,9 @@ mod link_target_mount;
 mod metadata_poll;
 #[cfg(target_os = "linux")]
 mod mount_watch;
-mod overflow_counter;
 #[cfg(target_os = "linux")]
-mod page_cache_read;
+mod nonblocking_read_from_page_cache;
+mod overflow_counter;
 mod path_change_signal;
 mod path_resolver;
 mod path_watch;
@@ -74,7 +74,7 @@ mod settled_read;
 mod symlink_chain;
 mod watch_registry;
 
-pub use file_access::{FileAccess, RunningAccess};
+pub use file_access_per_owner::{FileAccess, RunningAccess};
 pub use file_access_with_deadline::{FileAccessError, access_within, access_within_blocking};
 pub use file_fingerprint::FileFingerprint;
 pub use file_system_slots::slots_of as file_system_slots;

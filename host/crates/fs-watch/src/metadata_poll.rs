@@ -1,7 +1,7 @@
 //! Metadata polling of a file for which the kernel does not report all changes.
 
 use crate::{
-    file_access::{FileAccess, RunningAccess},
+    file_access_per_owner::{FileAccess, RunningAccess},
     file_fingerprint::FileFingerprint,
     regular_file::open,
 };

@@ -6,7 +6,7 @@
 //! writer pauses, or after [`MAX_WAIT`].
 
 use crate::{
-    file_access::{FileAccess, RunningAccess},
+    file_access_per_owner::{FileAccess, RunningAccess},
     intervals::Intervals,
     last_writer::LastWriter,
     metadata_poll::{Poller, poll_changed},

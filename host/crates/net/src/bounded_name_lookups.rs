@@ -1,6 +1,6 @@
 //! Name resolution with a bounded number of concurrent lookups.
 
-use crate::system_name_lookup;
+use crate::name_lookup_pool;
 use reloader_policy::HostPort;
 use std::{
     fmt, io,
@@ -53,7 +53,7 @@ impl SourceResolver {
         }
         let permit = Arc::clone(&self.permits).acquire_owned().await.map_err(io::Error::other)?;
         let (resolver, host, port) = (Arc::clone(&self.resolver), to.host(), to.port());
-        let lookup = system_name_lookup::run(move || {
+        let lookup = name_lookup_pool::run(move || {
             // Held until the lookup ends, even if the caller gives up earlier.
             let _permit = permit;
             resolver.resolve(&host, port)

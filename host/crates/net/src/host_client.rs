@@ -4,9 +4,9 @@
 use crate::{
     crypto_provider::crypto_provider,
     file_reads::read_file,
-    pem,
+    name_lookup_pool, pem,
     response_head_limits::{InformationalLimit, head_too_large},
-    system_name_lookup, system_roots,
+    system_roots,
     yielding_stream::YieldingStream,
 };
 use http::{HeaderValue, Request, header};
@@ -128,7 +128,7 @@ async fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
         return Ok(vec![SocketAddr::new(address, port)]);
     }
     let host = host.to_owned();
-    system_name_lookup::run(move || Ok((host.as_str(), port).to_socket_addrs()?.collect())).await
+    name_lookup_pool::run(move || Ok((host.as_str(), port).to_socket_addrs()?.collect())).await
 }
 
 /// Returns the reason of a failed TLS handshake, with a hint where one is known.

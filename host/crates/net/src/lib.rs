@@ -8,7 +8,7 @@
 //! # Modules, in reading order
 //!
 //! - `egress`: the public types of a source's egress; `deadline`, `connection_limit`: its limits.
-//! - `bounded_name_lookups`, `system_name_lookup`, `dial`, `tls_stream`, `stream`, `yielding_stream`: one connection.
+//! - `bounded_name_lookups`, `name_lookup_pool`, `dial`, `tls_stream`, `stream`, `yielding_stream`: one connection.
 //!   `tls_settings`, `tls_config`: the TLS configuration of a source, rebuilt when a file changes. `system_roots`,
 //!   `pem`, `crypto_provider`: trust roots, PEM reader and cryptography of all TLS configurations.
 //! - `source_http_clients`, `http_exchange`, `response_head_limits`, `body`: one HTTP request.
@@ -64,6 +64,8 @@ pub mod file_reads;
 pub mod host_client;
 #[cfg(feature = "egress")]
 mod http_exchange;
+#[cfg(any(feature = "egress", feature = "host-client"))]
+mod name_lookup_pool;
 #[cfg(feature = "tls")]
 pub mod pem;
 #[cfg(any(feature = "egress", feature = "host-client"))]
@@ -74,8 +76,6 @@ pub mod secrets;
 mod source_http_clients;
 #[cfg(feature = "egress")]
 mod stream;
-#[cfg(any(feature = "egress", feature = "host-client"))]
-mod system_name_lookup;
 #[cfg(any(feature = "egress", feature = "host-client"))]
 mod system_roots;
 #[cfg(feature = "egress")]

@@ -8,7 +8,7 @@
 //! - `schema_annotations`, `implied_grants`: the settings that imply a grant, and the access that each one names.
 //! - `grant`, `normalized_host`: grants, and the normalised hosts and origins that they compare.
 //! - `address_policy`: which resolved addresses may be dialled (SSRF protection).
-//! - `credential`: credentials that the host adds to requests.
+//! - `http_origin_credential`: credentials that the host adds to requests.
 //! - `plugin_settings`, `schema_limits`: validation of settings against an untrusted schema.
 //!
 //! The crate performs no I/O: it resolves no names, opens no files and dials no addresses. Its fuzz targets
@@ -26,9 +26,9 @@
 //! ```
 
 mod address_policy;
-mod credential;
 mod effective_grants;
 mod grant;
+mod http_origin_credential;
 mod implied_grants;
 mod normalized_host;
 pub mod plugin_settings;
@@ -38,8 +38,8 @@ mod schema_limits;
 pub use address_policy::{
     AddressKind, AddressPolicy, AddressRange, AddressRangeError, DeniedAddress,
 };
-pub use credential::{Credential, CredentialError, CredentialHeader};
 pub use effective_grants::{Decision, Permission, decide};
 pub use grant::{Access, Grant, GrantSyntaxError, Grants, Hosts};
+pub use http_origin_credential::{Credential, CredentialError, CredentialHeader};
 pub use implied_grants::{GrantError, RequestedAccess};
 pub use normalized_host::{AddressError, HostPort, HttpOrigin};

@@ -286,7 +286,7 @@ impl AsRef<[u8]> for ActiveBytes {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{connection_limits::PlaceLimits, connection_places::Places};
+    use crate::{connection_limits_from_open_files::PlaceLimits, connection_places::Places};
 
     fn response_body(place: &Place, length: usize) -> ResponseBody {
         let body = Body::from(vec![7; length]);

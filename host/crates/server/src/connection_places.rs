@@ -5,7 +5,7 @@
 //! first, and of these the one that has been idle for longest. If no connection is idle, the new connection gets a
 //! reserved place, on which only short requests are answered.
 
-use crate::connection_limits::PlaceLimits;
+use crate::connection_limits_from_open_files::PlaceLimits;
 use reloader_util::sync::Mutex;
 use std::{
     collections::BTreeMap,

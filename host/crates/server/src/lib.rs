@@ -15,7 +15,7 @@
 mod auth;
 mod blocking_operation_pool;
 mod connection;
-mod connection_limits;
+mod connection_limits_from_open_files;
 mod connection_places;
 mod endpoints;
 mod etag;

@@ -4,7 +4,7 @@ use crate::{
     auth::Peer,
     blocking_operation_pool::POOL,
     connection::{Accepted, Connection},
-    connection_limits::PlaceLimits,
+    connection_limits_from_open_files::PlaceLimits,
     connection_places::Places,
     http_metrics::HttpMetrics,
     insecure_reload_veto::BoundSocket,

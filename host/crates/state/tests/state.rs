@@ -6,6 +6,8 @@
 mod access;
 #[path = "state/damage.rs"]
 mod damage;
+#[path = "state/deterministic_records.rs"]
+mod deterministic_records;
 #[path = "state/disk_full.rs"]
 mod disk_full;
 #[path = "state/format_fixtures.rs"]
@@ -16,8 +18,6 @@ mod harness;
 mod history;
 #[path = "state/killed.rs"]
 mod killed;
-#[path = "state/record_generator.rs"]
-mod record_generator;
 #[path = "state/removed_files.rs"]
 mod removed_files;
 #[path = "state/removed_sources.rs"]

@@ -2,13 +2,13 @@
 //! that is durable. The argument is the directory of the store. The test `killed` starts and kills the program.
 #![allow(clippy::unwrap_used, reason = "a failed setup step fails the test")]
 
+#[path = "../state/deterministic_records.rs"]
+mod deterministic_records;
 #[path = "../state/harness.rs"]
 mod harness;
-#[path = "../state/record_generator.rs"]
-mod record_generator;
 
+use deterministic_records::{SOURCES, name, rolled_back_to, value};
 use harness::{DEADLINE, open};
-use record_generator::{SOURCES, name, rolled_back_to, value};
 use reloader_state::{Record, Saved, State};
 use std::{env, io::Write, path::Path, sync::mpsc, thread};
 

@@ -1,7 +1,7 @@
 //! File systems that do not answer, under the configuration file, sources, secrets or the state store: they delay
 //! neither other sources nor the end of the host.
 
-use crate::config_snippets::{source, to_file};
+use crate::config_text_helpers::{source, to_file};
 use e2e::{HungMount, Running, TestHost};
 use std::{
     fs,

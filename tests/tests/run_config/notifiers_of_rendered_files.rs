@@ -1,6 +1,6 @@
 //! Commands beside rendered files, tested through the program: they run when a file changes, and only then.
 
-use crate::config_snippets::source;
+use crate::config_text_helpers::source;
 use e2e::{TestHost, wait_until_or};
 use std::{fs, thread, time::Duration};
 
