@@ -411,6 +411,19 @@ impl Running {
             .collect()
     }
 
+    /// Returns the names of the threads.
+    ///
+    /// # Panics
+    ///
+    /// If `/proc` is not available, or the process does not exist.
+    #[must_use]
+    pub fn thread_names(&self) -> Vec<String> {
+        let threads = fs::read_dir(format!("/proc/{}/task", self.id())).unwrap().flatten();
+        let names =
+            threads.filter_map(|thread| fs::read_to_string(thread.path().join("comm")).ok());
+        names.map(|name| name.trim_end().to_owned()).collect()
+    }
+
     /// Sends SIGTERM and waits for the exit.
     pub fn stop(&mut self) -> ExitStatus {
         self.signal(Signal::TERM)

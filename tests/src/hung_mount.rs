@@ -1,11 +1,12 @@
 //! File system that never answers, such as a network file system whose server hangs.
 
-use crate::requirements::skip;
+use crate::{fuse_server::answer_until_read, requirements::skip};
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use std::{
     fs::{File, OpenOptions},
     os::fd::AsRawFd,
     path::{Path, PathBuf},
+    thread,
 };
 
 /// FUSE mount whose server never reads a request: each access to a file below the mount blocks.
@@ -42,6 +43,21 @@ impl HungMount {
                 None
             }
         }
+    }
+
+    /// Mounts a file system that answers until a file is read: a read has the file open, and blocks. Each name is a
+    /// regular file. Returns `None` and [skips](skip) the test if mounting is not permitted.
+    ///
+    /// # Panics
+    ///
+    /// Panics if the server cannot be started.
+    #[must_use]
+    pub fn at_first_read(directory: &Path) -> Option<Self> {
+        let mount = Self::over(directory)?;
+        let server = mount.server.as_ref().expect("the server runs until the drop");
+        let server = server.try_clone().expect("a file can be duplicated");
+        thread::spawn(move || answer_until_read(server));
+        Some(mount)
     }
 
     /// Returns the directory on which the file system is mounted.

@@ -8,8 +8,9 @@
 mod cases;
 mod certificates;
 #[cfg(doctest)]
-mod embed_guides;
+mod embedding_guide_doctests;
 mod free_port;
+mod fuse_server;
 mod host_process;
 pub mod hostile;
 mod hung_mount;

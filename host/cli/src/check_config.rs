@@ -2,8 +2,8 @@
 
 use crate::{
     cli_error::CliError,
-    common_args::CommonArgs,
     invalid_config::invalid_config,
+    log_and_cache_args::CommonArgs,
     start_plugin_host::start_plugin_host,
     stdout::{print, table},
 };

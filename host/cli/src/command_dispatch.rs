@@ -3,18 +3,18 @@
 use crate::{
     cli_error::CliError,
     command_line::{Cli, Command},
-    common_args::CommonArgs,
+    log_and_cache_args::CommonArgs,
     logging,
     malloc_settings::configure_malloc,
     program_path::program_path,
-    run_config,
+    run_config::{self, SignalRequests},
     stdout::print,
     stdout::print_json,
     thread_start_error::{cannot_start, start_threads},
 };
 use reloader_app::LogTable;
 use reloader_delivery::process;
-use reloader_util::{open_file_limit, program_name, sanitize::sanitize};
+use reloader_util::{child_process, open_file_limit, program_name, sanitize::sanitize};
 use std::{
     io::{self, Write},
     panic::resume_unwind,
@@ -72,9 +72,9 @@ fn run_as_pid1() -> ExitCode {
 /// file system does not answer it. The main thread therefore accesses no files.
 fn execute_on_thread(cli: Cli) -> Result<(), CliError> {
     // The compiler process stays on the main thread: it handles no signals, and a second stack would count towards its
-    // memory limit.
+    // memory limit. It logs nothing.
     if matches!(cli.command, Command::Compile { .. }) {
-        return log_and_execute(cli);
+        return execute(cli.command, &cli.common);
     }
     let thread =
         thread::Builder::new().name("reloader-main".into()).stack_size(COMMAND_STACK_BYTES);
@@ -91,16 +91,20 @@ fn log_and_execute(cli: Cli) -> Result<(), CliError> {
         let _log = logging::start(&common, &LogTable::default(), None);
         return execute(command, &common);
     };
+    // Before the host opens a file. If it fails now, the first start of a command tries it again.
+    let _ = child_process::prepare();
     open_file_limit::raise();
-    match run.config()? {
+    // Before the configuration is read: its file system may not answer.
+    let signals = run.has_config().then(SignalRequests::listen).transpose()?;
+    match run.config()?.zip(signals) {
         None => {
             let _log = logging::start(&common, &LogTable::default(), None);
             on_tokio(run.execute(&common))
         }
-        Some(config) => {
+        Some((config, signals)) => {
             let status_table = run_config::status_table(&common, &config);
             let _log = logging::start(&common, &config.log, status_table.clone());
-            on_tokio(run_config::run(config, status_table, &common))
+            on_tokio(run_config::run(config, signals, status_table, &common))
         }
     }
 }

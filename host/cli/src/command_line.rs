@@ -2,9 +2,9 @@
 
 use crate::{
     check_config::CheckArgs,
-    common_args::CommonArgs,
     create_token::TokenArgs,
     inspect::InspectArgs,
+    log_and_cache_args::CommonArgs,
     plugins_command::PluginsArgs,
     remote_commands::{GetArgs, HistoryArgs, RollbackArgs, SourceArgs, StatusArgs, WatchArgs},
     run_one::RunArgs,

@@ -2,9 +2,9 @@
 
 use crate::{
     cli_error::CliError,
-    common_args::CommonArgs,
     grant_and_limit_args::{GrantArgs, LimitArgs},
-    start_plugin_host::start_plugin_host,
+    log_and_cache_args::CommonArgs,
+    start_plugin_host::{load_error, start_plugin_host},
     stdout::{print, table},
 };
 use clap::Args;
@@ -39,7 +39,7 @@ pub(crate) struct InspectArgs {
 impl InspectArgs {
     pub(crate) async fn execute(self, common: &CommonArgs) -> Result<(), CliError> {
         let runtime = start_plugin_host(common, self.limits.limits().map_err(CliError::usage)?)?;
-        let plugin = runtime.load(&self.plugin).await.map_err(CliError::usage)?;
+        let plugin = runtime.load(&self.plugin).await.map_err(|error| load_error(&error))?;
         let decision = if self.settings.is_empty() { None } else { Some(self.decide(&plugin)?) };
         let text = if self.json { as_json(&plugin, decision) } else { as_text(&plugin, decision) };
         print(text.as_bytes())

@@ -6,6 +6,9 @@ use std::io::{IsTerminal, Write as _, stderr};
 
 /// Reports an invalid configuration file: with source lines on a terminal, else with one line per diagnostic.
 pub(crate) fn invalid_config(error: &ConfigError) -> CliError {
+    if error.is_temporary() {
+        return CliError::runtime(error);
+    }
     if !stderr().is_terminal() {
         return CliError::usage(error);
     }

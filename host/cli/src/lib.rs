@@ -17,13 +17,13 @@ mod check_config;
 mod cli_error;
 mod command_dispatch;
 mod command_line;
-mod common_args;
 mod core_dumps;
 mod create_token;
 mod grant_and_limit_args;
 mod inspect;
 mod invalid_config;
 mod live_status_table;
+mod log_and_cache_args;
 mod logging;
 mod malloc_settings;
 #[cfg(feature = "otel")]

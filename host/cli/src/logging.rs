@@ -3,7 +3,8 @@
 #[cfg(feature = "otel")]
 use crate::otel::Traces;
 use crate::{
-    common_args::CommonArgs, live_status_table::StatusTable, thread_start_error::start_threads,
+    live_status_table::StatusTable, log_and_cache_args::CommonArgs,
+    thread_start_error::start_threads,
 };
 use reloader_app::{LogFormat, LogLevel, LogTable};
 use reloader_source::spans;

@@ -14,12 +14,18 @@ use reloader_api_types::{ListedSource, SourceDetail};
 use reloader_client::{Change, Client, ClientError, Value};
 use reloader_delivery::{Format, Stdout};
 use reloader_engine::types::{Snapshot, SourceName};
+use reloader_fs_watch::access_within_blocking;
 use reloader_source::latest_value::SourceState;
 use reloader_util::{program_name, sanitize::sanitize};
 use std::{
+    fs::read_to_string,
     io::{self, BufWriter, ErrorKind, Write},
-    path::PathBuf,
+    path::{Path, PathBuf},
+    time::Duration,
 };
+
+/// Time limit of the access to the file with the token.
+const TOKEN_FILE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Arguments that select the running host to which a command connects.
 #[derive(Debug, Args)]
@@ -64,12 +70,7 @@ impl HostArgs {
         let mut client = Client::new(&url).map_err(CliError::usage)?;
         let token = match &self.token_file {
             None => std::env::var("RELOADER_TOKEN").ok(),
-            Some(path) => Some(std::fs::read_to_string(path).map_err(|error| {
-                CliError::Usage(format!(
-                    "cannot read `{}` (`--token-file`): {error}",
-                    path.display()
-                ))
-            })?),
+            Some(path) => Some(read_token(path)?),
         };
         if let Some(token) = token.filter(|token| !token.trim().is_empty()) {
             client = client.token(&token).map_err(CliError::usage)?;
@@ -82,6 +83,14 @@ impl HostArgs {
         }
         Ok(client)
     }
+}
+
+fn read_token(path: &Path) -> Result<String, CliError> {
+    let file = path.to_owned();
+    let read = access_within_blocking(path, TOKEN_FILE_TIMEOUT, move || read_to_string(file));
+    read.unwrap_or_else(|error| Err(error.into())).map_err(|error| {
+        CliError::Usage(format!("cannot read `{}` (`--token-file`): {error}", path.display()))
+    })
 }
 
 /// Converts an error of the API client, and adds a hint for the user of the command line.

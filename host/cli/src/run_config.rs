@@ -2,9 +2,9 @@
 
 use crate::{
     cli_error::CliError,
-    common_args::CommonArgs,
     invalid_config::invalid_config,
     live_status_table::StatusTable,
+    log_and_cache_args::CommonArgs,
     shutdown_deadline::exit_after,
     signals::{self, STOP_LIMIT},
     start_plugin_host::start_plugin_host,
@@ -36,17 +36,33 @@ pub(crate) fn status_table(common: &CommonArgs, config: &Config) -> Option<Statu
     (is_text && !is_off && has_terminal && !prints_values).then(StatusTable::new)
 }
 
+/// Requests that signals cause, and the time from a stop request until the program exits.
+pub(crate) struct SignalRequests {
+    requests: mpsc::Receiver<ControlRequest>,
+    stop_limit: watch::Sender<Duration>,
+}
+
+impl SignalRequests {
+    /// Installs the signal handlers. Until [`run`] is called, a stop request ends the program at once.
+    pub(crate) fn listen() -> Result<Self, CliError> {
+        let stop_limit = watch::Sender::new(Duration::ZERO);
+        let requests = signals::control_requests(stop_limit.subscribe())?;
+        Ok(Self { requests, stop_limit })
+    }
+}
+
 /// Runs `host run --config`: prepares the sources, starts the API server, and runs until a stop request or the exit of
 /// `[command]`.
 pub(crate) async fn run(
     config: Config,
+    signals: SignalRequests,
     status_table: Option<StatusTable>,
     common: &CommonArgs,
 ) -> Result<(), CliError> {
+    let SignalRequests { mut requests, stop_limit } = signals;
+    stop_limit.send_replace(STOP_LIMIT);
     let grace_period =
         config.command.as_ref().map_or(Duration::ZERO, |command| command.kill_after.0);
-    let stop_limit = watch::Sender::new(STOP_LIMIT);
-    let mut requests = signals::control_requests(stop_limit.subscribe())?;
     let runtime = start_plugin_host(common, Limits::default())?;
     let ready = async {
         let prepared = reloader_app::prepare(&runtime, &config)

@@ -3,13 +3,13 @@
 use crate::{
     blocking_operation_pool::POOL,
     cli_error::CliError,
-    common_args::CommonArgs,
     grant_and_limit_args::{GrantArgs, LimitArgs, limits_help},
     invalid_config::invalid_config,
+    log_and_cache_args::CommonArgs,
     output_format::FormatArg,
     signals::Stop,
     source_egress_args::NetworkArgs,
-    start_plugin_host::start_plugin_host,
+    start_plugin_host::{load_error, start_plugin_host},
     stdout::{cannot_write, print_with, stdout_closed},
 };
 use clap::{ArgGroup, Args, ValueEnum};
@@ -99,6 +99,11 @@ enum StrategyArg {
 }
 
 impl RunArgs {
+    /// Returns whether a configuration file is run.
+    pub(crate) fn has_config(&self) -> bool {
+        self.config.is_some()
+    }
+
     /// Reads the configuration file; returns `None` without `--config`.
     pub(crate) fn config(&self) -> Result<Option<Config>, CliError> {
         let config = self.config.as_deref().map(Config::read).transpose();
@@ -126,7 +131,7 @@ impl RunArgs {
         let runtime = start_plugin_host(common, limits)?;
         // Compiling a plugin may take seconds. A signal ends the program meanwhile.
         let plugin = tokio::select! {
-            loaded = runtime.load(self.plugin()) => loaded.map_err(CliError::usage)?,
+            loaded = runtime.load(self.plugin()) => loaded.map_err(|error| load_error(&error))?,
             () = stop.wait() => {
                 let plugin = self.plugin();
                 let message = format!("plugin `{plugin}`: stopped before the plugin was loaded");

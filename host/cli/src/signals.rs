@@ -50,7 +50,7 @@ impl Stop {
 /// Installs the signal handlers of a host with a configuration file, and returns the requests that the signals cause:
 /// SIGHUP reloads the configuration, SIGINT and SIGTERM stop the host, and SIGQUIT, SIGUSR1, SIGUSR2 and SIGWINCH are
 /// forwarded to the command. The program exits at the latest `stop_limit` after the first stop request. The limit is
-/// read when the request arrives.
+/// read when the request arrives. With a limit of zero, nothing is running yet: the program exits at once with status 0.
 pub(crate) fn control_requests(
     stop_limit: watch::Receiver<Duration>,
 ) -> Result<mpsc::Receiver<ControlRequest>, CliError> {
@@ -66,7 +66,8 @@ pub(crate) fn control_requests(
     ];
     handle_signals(handled, move |request| {
         if request == ControlRequest::Stop {
-            exit_after(*stop_limit.borrow(), STOP_TIMED_OUT);
+            let limit = *stop_limit.borrow();
+            exit_after(limit, if limit.is_zero() { 0 } else { STOP_TIMED_OUT });
         }
         // If the queue is full, the request is lost. After a lost stop request, `exit_after` ends the program.
         let _ = sender.try_send(request);

@@ -1,11 +1,16 @@
 //! Start of the plugin runtime for a command.
 
 use crate::{
-    cli_error::CliError, common_args::CommonArgs, program_path::program_path,
+    cli_error::CliError, log_and_cache_args::CommonArgs, program_path::program_path,
     thread_start_error::cannot_start,
 };
-use reloader_plugin_runtime::{Cache, Compiler, Limits, PluginHost};
+use reloader_plugin_runtime::{Cache, Compiler, Limits, LoadError, PluginHost};
 use std::io;
+
+/// Returns the error of a plugin that cannot be loaded. Its exit status says whether a restart may help.
+pub(crate) fn load_error(error: &LoadError) -> CliError {
+    if error.is_temporary() { CliError::runtime(error) } else { CliError::usage(error) }
+}
 
 /// Starts the plugin runtime. `limits` are the default limits of each plugin.
 pub(crate) fn start_plugin_host(

@@ -13,4 +13,4 @@ mod file_reloader_panics;
 #[cfg(all(feature = "file-reloader", target_os = "linux"))]
 mod file_scenarios;
 #[cfg(all(feature = "delivery", unix))]
-mod value_validation;
+mod schema_and_command_validators;

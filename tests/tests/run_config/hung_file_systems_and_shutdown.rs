@@ -2,7 +2,7 @@
 //! neither other sources nor the end of the host.
 
 use crate::config_text_helpers::{source, to_file};
-use e2e::{HungMount, Running, TestHost};
+use e2e::{HungMount, Running, TestHost, wait_until};
 use std::{
     fs,
     time::{Duration, Instant},
@@ -64,6 +64,20 @@ fn hung_file_system_delays_nothing_else() {
     t.replace("app.in", "4");
     t.wait_for_file("app2.out", "4");
     assert_stops_in_time(&mut host);
+}
+
+#[test]
+fn stop_while_configuration_file_hangs_is_a_success() {
+    let t = TestHost::new();
+    fs::create_dir(t.path("hung")).unwrap();
+    let Some(_mount) = HungMount::over(&t.path("hung")) else { return };
+    let mut host = t.run(&["run", "--config", "hung/reloader.toml"]);
+    wait_until("the thread that reads the configuration", || {
+        host.thread_names().iter().any(|name| name == "reloader-files")
+    });
+    let start = Instant::now();
+    assert_eq!(host.stop().code(), Some(0), "{}", host.stderr());
+    assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
 }
 
 /// The host resolves the directories of files to find sinks that write the same file. A directory that does not answer

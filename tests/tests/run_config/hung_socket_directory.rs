@@ -77,3 +77,15 @@ fn stopped_host_removes_its_socket() {
     assert_stops_gracefully(&mut host);
     assert!(!t.path("hung/api.sock").exists());
 }
+
+/// The control socket is in the state directory.
+#[test]
+fn remote_command_reports_hung_control_socket() {
+    let t = directory("[state]\npath = \"hung/state\"\n");
+    let Some(_mount) = HungMount::over(&t.path("hung")) else { return };
+    let run = t.finish(&["status", "--config", "reloader.toml"]);
+    let (status, error) = run.status_and_error();
+    assert_eq!(status, Some(1), "{error}");
+    assert!(error.starts_with("error: cannot connect to the host at `hung/state/"), "{error}");
+    assert!(error.contains("no answer within 10s; does its file system respond?"), "{error}");
+}

@@ -185,9 +185,7 @@ fn host_stops_at_once_while_state_directory_hangs_at_start() {
     let Some(_mount) = HungMount::over(&t.path("hung")) else { return };
     let mut host = t.run(&["run", "--config", "reloader.toml"]);
     wait_until("the thread that opens the state", || {
-        let tasks = fs::read_dir(format!("/proc/{}/task", host.id())).unwrap().flatten();
-        let mut names = tasks.map(|task| fs::read_to_string(task.path().join("comm")));
-        names.any(|name| name.is_ok_and(|name| name.trim_end() == "reloader-store"))
+        host.thread_names().iter().any(|name| name == "reloader-store")
     });
     let start = Instant::now();
     assert_eq!(host.stop().code(), Some(0), "{}", host.stderr());

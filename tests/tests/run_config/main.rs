@@ -3,13 +3,13 @@
 
 mod address_space;
 mod children_of_killed_host;
-mod commands_on_hung_file_system;
 mod config_reload;
 mod config_text_helpers;
 mod config_validation;
 mod core_dumps;
 mod crash_recovery;
 mod delivery;
+mod exec_programs_on_hung_file_system;
 mod file_repair_and_sink_log;
 mod hostile_webhook_receivers;
 mod hung_file_systems_and_shutdown;

@@ -20,7 +20,7 @@ pub fn preflight_warnings(config: &Config) -> Vec<String> {
     let mut warnings = Vec::new();
     let mut warn = |path: &[&str], message: String| {
         let path = path.iter().map(ToString::to_string).collect();
-        warnings.push(InvalidSetting { path, message });
+        warnings.push(InvalidSetting::new(path, message));
     };
     for (index, source) in config.sources.iter().enumerate() {
         let [list, index] = config.source_path(index);

@@ -13,7 +13,7 @@ use reloader_delivery::{
 use reloader_fs_watch::{FileAccessError, FileFingerprint, access_within, open};
 use reloader_net::TlsSettings;
 use reloader_plugin_runtime::{
-    ConfigureError, JsonSchemaSettings, JsonSchemaValidator, Limits, Plugin, PluginHost,
+    ConfigureError, JsonSchemaSettings, JsonSchemaValidator, Limits, LoadError, Plugin, PluginHost,
     SourceBuilder, is_path,
 };
 use reloader_source::{metrics::Counters, running_source::SourceParts, validator::Validator};
@@ -87,7 +87,12 @@ pub(crate) struct SecretTimeout;
 
 /// Returns the error of the setting `key` in the table of a source.
 fn invalid(key: &str, message: impl ToString) -> InvalidSetting {
-    InvalidSetting { path: vec![key.into()], message: message.to_string() }
+    InvalidSetting::new(vec![key.into()], message.to_string())
+}
+
+/// Returns the error of a plugin that cannot be loaded.
+fn not_loaded(key: &str, error: &LoadError) -> InvalidSetting {
+    InvalidSetting { is_temporary: error.is_temporary(), ..invalid(key, error) }
 }
 
 /// Converts an error of a plugin to errors of settings. `key` is the key in the table of the source that contains the
@@ -97,7 +102,7 @@ fn invalid_plugin_settings(key: &str, error: &ConfigureError) -> Vec<InvalidSett
     let below = |setting: Option<&str>, message: String| {
         let levels = setting.into_iter().flat_map(|setting| setting.split('.'));
         let path = [key].into_iter().chain(levels).map(Into::into).collect();
-        InvalidSetting { path, message }
+        InvalidSetting::new(path, message)
     };
     match error {
         ConfigureError::Settings(errors) => {
@@ -138,7 +143,7 @@ pub(crate) struct Plugins<'a> {
 }
 
 /// Limits with which a plugin was loaded, and the loaded plugin or the error of the load.
-type Loaded = (Limits, Result<Plugin, String>);
+type Loaded = (Limits, Result<Plugin, Arc<LoadError>>);
 
 impl<'a> Plugins<'a> {
     pub(crate) fn new(runtime: &'a PluginHost) -> Self {
@@ -167,14 +172,14 @@ impl<'a> Plugins<'a> {
         true
     }
 
-    async fn load(&self, name: &str, limits: &Limits) -> Result<Plugin, String> {
+    async fn load(&self, name: &str, limits: &Limits) -> Result<Plugin, Arc<LoadError>> {
         let mut loaded = self.loaded.lock().await;
         let loaded = loaded.entry(name.into()).or_default();
         if let Some((_, plugin)) = loaded.iter().find(|(with, _)| with == limits) {
             return plugin.clone();
         }
         let plugin = self.runtime.load_within(name, limits).await;
-        let plugin = plugin.map_err(|error| error.to_string());
+        let plugin = plugin.map_err(Arc::new);
         loaded.push((limits.clone(), plugin.clone()));
         plugin
     }
@@ -187,11 +192,13 @@ impl<'a> Plugins<'a> {
         let mut fingerprints = Vec::new();
         for path in config.plugins().filter(|name| is_path(name)) {
             let fingerprint = self.fingerprint(path).await;
-            let fingerprint = fingerprint.map_err(|error| vec![invalid("plugin", error)])?;
+            let fingerprint = fingerprint.map_err(|error| {
+                vec![InvalidSetting { is_temporary: true, ..invalid("plugin", error) }]
+            })?;
             fingerprints.push((path.to_owned(), fingerprint));
         }
         let plugin = self.load(&config.plugin, &config.limits).await;
-        let plugin = plugin.map_err(|error| vec![invalid("plugin", error)])?;
+        let plugin = plugin.map_err(|error| vec![not_loaded("plugin", &error)])?;
         let digest = &plugin.description().digest;
         if let Some(wanted) = &config.sha256
             && wanted != digest
@@ -237,7 +244,8 @@ impl<'a> Plugins<'a> {
         match timeout(SECRETS_TIMEOUT, builder.provider_off_thread()).await {
             Ok(Ok(_)) => {}
             Ok(Err(error)) => errors.extend(invalid_plugin_settings("config", &error)),
-            Err(_) => errors.push(invalid("config", SecretTimeout)),
+            Err(_) => errors
+                .push(InvalidSetting { is_temporary: true, ..invalid("config", SecretTimeout) }),
         }
         if config.tls != TlsSettings::default() {
             let tls = config.tls.clone();
@@ -299,7 +307,10 @@ impl<'a> Plugins<'a> {
         let defaults = Limits::default();
         let compile_time = config.limits.compile_time.max(defaults.compile_time);
         let limits = Limits { compile_time, ..defaults };
-        let plugin = self.load(JsonSchemaValidator::PLUGIN, &limits).await?;
+        let plugin = self
+            .load(JsonSchemaValidator::PLUGIN, &limits)
+            .await
+            .map_err(|error| error.to_string())?;
         let settings = JsonSchemaSettings {
             path: path.to_owned(),
             format: settings.format(),
@@ -319,7 +330,7 @@ impl<'a> Plugins<'a> {
         config: &SourceConfig,
         settings: &ValidateSettings,
     ) -> Result<(Arc<dyn Validator>, Plugin), String> {
-        let plugin = self.load(name, &config.limits).await?;
+        let plugin = self.load(name, &config.limits).await.map_err(|error| error.to_string())?;
         let limits = Limits { call_timeout: settings.timeout.0, ..config.limits.clone() };
         let validator = plugin.validator(config.name.as_str()).settings(settings.config.clone());
         let validator = validator.limits(limits).build().map_err(|error| error.to_string())?;
@@ -369,26 +380,25 @@ pub(crate) async fn prepare_where(
     for (index, source) in wanted.clone() {
         match plugins.prepare(source).await {
             Ok(source) => prepared.push(source),
-            Err(found) => {
-                errors.extend(found.into_iter().map(|InvalidSetting { path, message }| {
-                    let path = config.source_path(index).into_iter().chain(path).collect();
-                    InvalidSetting { path, message }
-                }))
-            }
+            Err(found) => errors.extend(found.into_iter().map(|setting| {
+                let place = config.source_path(index).into_iter();
+                InvalidSetting { path: place.chain(setting.path).collect(), ..setting }
+            })),
         }
     }
     for (index, source) in wanted.filter(|_| config.is_valid()) {
         for (sink, message) in sink_errors(source.name.as_str(), &source.sinks) {
             let sink = ["sink".into(), sink.to_string()];
             let path = config.source_path(index).into_iter().chain(sink).collect();
-            errors.push(InvalidSetting { path, message });
+            errors.push(InvalidSetting::new(path, message));
         }
     }
     let groups = config.groups.iter().enumerate().filter(|_| config.is_valid());
     for (index, group) in groups.filter(|(_, group)| is_wanted_group(group)) {
         for (sink, message) in sink_errors(&group.name, &group.sinks) {
             let path = ["group", &index.to_string(), "sink", &sink.to_string()];
-            errors.push(InvalidSetting { path: path.map(Into::into).to_vec(), message });
+            let path = path.map(Into::into).to_vec();
+            errors.push(InvalidSetting::new(path, message));
         }
     }
     if errors.is_empty() && config.is_valid() {

@@ -1,12 +1,14 @@
 //! Paths of the state directory and of the control socket.
 
-use crate::config::Config;
+use crate::{config::Config, config_read_pool::FILE_ACCESS_TIMEOUT};
 use anyhow::Context;
 use etcetera::BaseStrategy;
+use reloader_fs_watch::access_within_blocking;
 use sha2::{Digest, Sha256};
 use std::{
     env,
     ffi::OsStr,
+    fs,
     os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
 };
@@ -22,7 +24,8 @@ const CONTROL_SOCKET_NAME: &str = "control.sock";
 ///
 /// # Errors
 ///
-/// None of them applies, because the user has no home directory.
+/// None of them applies, because the user has no home directory, or the file system of the configuration file does not
+/// answer.
 pub fn state_directory(config: &Config) -> anyhow::Result<PathBuf> {
     resolve_state_directory(&config.path, config.state.path.as_deref())
 }
@@ -34,7 +37,9 @@ pub fn state_directory(config: &Config) -> anyhow::Result<PathBuf> {
 ///
 /// See [`state_directory`]. Also, `config` does not exist or disables the state.
 pub fn running_socket(config: &Path) -> anyhow::Result<PathBuf> {
-    if let Err(error) = std::fs::metadata(config) {
+    let file = config.to_owned();
+    let exists = access_within_blocking(config, FILE_ACCESS_TIMEOUT, move || fs::metadata(file));
+    if let Err(error) = exists.unwrap_or_else(|error| Err(error.into())) {
         anyhow::bail!(
             "cannot read {}: {error}; hint: use `--config` to name the configuration file of the running host",
             config.display()
@@ -71,7 +76,9 @@ fn resolve_state_directory(config: &Path, configured: Option<&Path>) -> anyhow::
         .ok()
         .and_then(|user| user.state_dir())
         .context("no home directory for the state; hint: set `path` in `[state]`")?;
-    let file = config.canonicalize().unwrap_or_else(|_| config.into());
+    let file = config.to_owned();
+    let path = access_within_blocking(config, FILE_ACCESS_TIMEOUT, move || file.canonicalize())?;
+    let file = path.unwrap_or_else(|_| config.into());
     // The digest of the path separates files with the same name in different directories.
     let digest = Sha256::digest(file.as_os_str().as_bytes());
     let digest: String = digest.iter().take(4).map(|byte| format!("{byte:02x}")).collect();

@@ -13,7 +13,7 @@ use reloader_util::{blocking_pool::BlockingPool, sanitize::sanitize};
 use rustls::ClientConfig;
 use serde::de::DeserializeOwned;
 use std::{
-    fmt,
+    fmt, io,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -43,6 +43,8 @@ enum Target {
 
 /// Default time limit of a request. It is long, because a rollback responds only after the write of its value to disk.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(60);
+/// Time limit of the connection to a Unix socket. Only its file system, or a host that is stopped, can delay it.
+const SOCKET_TIMEOUT: Duration = Duration::from_secs(10);
 /// Default size limit of a value, in bytes.
 const DEFAULT_MAX_VALUE_BYTES: usize = 256 << 20;
 /// Size limit of a response other than a value, in bytes. It leaves room for a page of the list of sources.
@@ -319,7 +321,15 @@ impl Client {
                 let (runtime, socket) = (Handle::current(), path.clone());
                 // Connects on a pool thread: the call blocks if the file system of the socket does not answer.
                 let connected = POOL.spawn(move || runtime.block_on(UnixStream::connect(socket)));
-                let connected = connected.await.unwrap_or_else(|error| Err(error.into()));
+                let connected = match timeout(SOCKET_TIMEOUT, connected).await {
+                    Ok(connected) => connected.unwrap_or_else(|error| Err(error.into())),
+                    Err(_) => Err(io::Error::new(
+                        io::ErrorKind::TimedOut,
+                        format!(
+                            "no answer within {SOCKET_TIMEOUT:?}; does its file system respond?"
+                        ),
+                    )),
+                };
                 let stream = connected.map_err(|error| ClientError::SocketUnavailable {
                     path: path.clone(),
                     error,

@@ -3,13 +3,13 @@
 
 use crate::{
     engine_settings::Settings,
+    event_and_fetch_order::ConcurrentUpdate,
     fetch::Fetch,
     inputs_and_effects::{Effect, Session},
     jitter_rng::JitterRng,
     types::{Failure, Value},
     value_state::ValueState,
     watch::Watch,
-    watch_event_during_fetch::ConcurrentUpdate,
 };
 use std::time::Instant;
 

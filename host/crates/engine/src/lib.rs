@@ -83,6 +83,7 @@ mod crash_quarantine;
 mod engine;
 mod engine_settings;
 mod engine_state;
+mod event_and_fetch_order;
 mod fetch;
 mod freshness;
 mod hybrid_fallback;
@@ -103,7 +104,6 @@ mod start_and_cancel_calls;
 mod tests;
 mod value_state;
 mod watch;
-mod watch_event_during_fetch;
 
 pub use engine::Engine;
 pub use engine_settings::Settings;

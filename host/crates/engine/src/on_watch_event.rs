@@ -2,9 +2,9 @@
 
 use crate::{
     engine_state::EngineState,
+    event_and_fetch_order::ConcurrentUpdate,
     inputs_and_effects::Effect,
     types::{Event, Value},
-    watch_event_during_fetch::ConcurrentUpdate,
 };
 use std::time::Instant;
 

@@ -55,7 +55,7 @@ impl Slots {
 /// Returns the mount point of the file system of `path`; `None` if it is the root directory.
 #[cfg(target_os = "linux")]
 fn mount_point_of(path: &Path) -> Option<PathBuf> {
-    crate::link_target_mount::mount_of(path).filter(|point| point.parent().is_some())
+    crate::mount_point_of_path::mount_of(path).filter(|point| point.parent().is_some())
 }
 
 #[cfg(not(target_os = "linux"))]

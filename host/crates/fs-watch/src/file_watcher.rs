@@ -5,12 +5,12 @@ use crate::nonblocking_read_from_page_cache::read_from_page_cache;
 use crate::{
     file_access_per_owner::FileAccess,
     intervals::{Intervals, MAX_INTERVAL, MIN_INTERVAL},
-    last_writer::LastWriter,
     path_change_signal::ChangeSignal,
     path_resolver::PathResolver,
     path_watch::{PathWatch, cannot_watch},
     settled_read::{ReadError, read_settled},
     watch_registry::WatchRegistry,
+    writer_completion::LastWriter,
 };
 use std::{
     io,

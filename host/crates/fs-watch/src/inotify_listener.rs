@@ -4,13 +4,14 @@
 //! One inotify instance and one listener serve any number of watched paths.
 
 use crate::{
+    file_access_per_owner::POOL,
     inotify_limits::Limit,
     kernel_event_types::{EventHandler, FileEvent, WatchDescriptor},
     mount_watch::MountTable,
     overflow_counter,
     symlink_chain::Role,
 };
-use reloader_util::panics;
+use reloader_util::{blocking_pool::BlockingError, panics, sync::Mutex};
 use rustix::{
     event::{EventfdFlags, PollFd, PollFlags, eventfd, poll},
     fs::inotify::{CreateFlags, ReadFlags, Reader, WatchFlags, add_watch, init, remove_watch},
@@ -28,7 +29,6 @@ use std::{
 use tokio::{
     io::{Interest, unix::AsyncFd},
     runtime::{Handle, RuntimeFlavor},
-    task::block_in_place,
 };
 
 /// Events of a directory that may change the resolution of its entries.
@@ -64,7 +64,7 @@ impl Inotify {
             inotify: Arc::clone(&inotify),
             stop: Arc::clone(&stop),
             mounts: match MountTable::open() {
-                Ok(mounts) => Some(mounts),
+                Ok(mounts) => Some(Arc::new(Mutex::new(mounts))),
                 Err(error) if Limit::from_error(&error).is_some() => return Err(error),
                 Err(error) => {
                     tracing::debug!(%error, "mount events unavailable");
@@ -121,7 +121,7 @@ struct EventListener {
     instance: u64,
     inotify: Arc<OwnedFd>,
     stop: Arc<OwnedFd>,
-    mounts: Option<MountTable>,
+    mounts: Option<Arc<Mutex<MountTable>>>,
     handler: Weak<dyn EventHandler>,
     buffer: Vec<MaybeUninit<u8>>,
 }
@@ -184,13 +184,14 @@ impl EventListener {
 
     /// Waits on the current thread until a descriptor is ready.
     fn wait(&self) -> rustix::io::Result<Ready> {
+        let mounts = self.mounts.as_ref().map(|mounts| mounts.lock());
         let mut descriptors = [
             PollFd::new(&self.inotify, PollFlags::IN),
             PollFd::new(&self.stop, PollFlags::IN),
             // Without a mount table, the last entry is a placeholder without events.
-            self.mounts.as_ref().map_or_else(
+            mounts.as_ref().map_or_else(
                 || PollFd::new(&self.stop, PollFlags::empty()),
-                |mounts| PollFd::new(mounts, PollFlags::PRI),
+                |mounts| PollFd::new(&**mounts, PollFlags::PRI),
             ),
         ];
         poll(&mut descriptors, None)?;
@@ -212,10 +213,10 @@ impl EventListener {
     /// may contain more events, and `None` if the listener must stop.
     fn dispatch(&mut self, ready: Ready) -> rustix::io::Result<Option<bool>> {
         let Some(handler) = self.handler.upgrade() else { return Ok(None) };
-        match (ready, &mut self.mounts) {
+        match (ready, &self.mounts) {
             (Ready::Stop, _) => return Ok(None),
             (Ready::Mounts, Some(mounts)) => {
-                let mount_points = mounts.take_changes();
+                let mount_points = mounts.lock().take_changes();
                 handler.mounts_changed(&mount_points);
             }
             (Ready::Mounts | Ready::Inotify, _) => {}
@@ -265,7 +266,7 @@ fn report_failure(error: &str, instance: u64, handler: &Weak<dyn EventHandler>) 
 async fn listen(listener: &mut EventListener) -> io::Result<()> {
     let inotify = register(Arc::clone(&listener.inotify), Interest::READABLE)?;
     let stop = register(Arc::clone(&listener.stop), Interest::READABLE)?;
-    let mounts = listener.mounts.as_ref().map(MountTable::try_clone).transpose()?;
+    let mounts = listener.mounts.as_ref().map(|mounts| mounts.lock().try_clone()).transpose()?;
     let mounts = mounts.map(|file| register(Arc::new(file), Interest::PRIORITY)).transpose()?;
     let mounts_ready = async || match &mounts {
         Some(mounts) => mounts.ready(Interest::PRIORITY).await,
@@ -286,13 +287,30 @@ async fn listen(listener: &mut EventListener) -> io::Result<()> {
                 // Readiness is cleared before the table is read, so that a change during the read
                 // sets it again.
                 ready?.clear_ready();
-                // Reading a long mount table would delay the other tasks of this worker.
-                if block_in_place(|| listener.dispatch(Ready::Mounts))?.is_none() {
+                if dispatch_mounts(listener).await?.is_none() {
                     return Ok(());
                 }
             }
             _ = stop.readable() => return Ok(()),
         }
+    }
+}
+
+/// Dispatches a change of the mounts. Reads the mount table on a thread of the pool, since reading a long one would delay
+/// the other tasks of this worker. Without a thread, reads it on this one.
+async fn dispatch_mounts(listener: &mut EventListener) -> io::Result<Option<bool>> {
+    let (Some(handler), Some(mounts)) = (listener.handler.upgrade(), &listener.mounts) else {
+        return Ok(None);
+    };
+    let mounts = Arc::clone(mounts);
+    let reading = POOL.spawn(move || {
+        let mount_points = mounts.lock().take_changes();
+        handler.mounts_changed(&mount_points);
+    });
+    match reading.await {
+        Ok(()) => Ok(listener.dispatch(Ready::Inotify)?),
+        Err(error @ BlockingError::Panicked(_)) => Err(error.into()),
+        Err(_) => Ok(listener.dispatch(Ready::Mounts)?),
     }
 }
 

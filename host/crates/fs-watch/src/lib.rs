@@ -27,7 +27,7 @@
 //!
 //! # Modules, in reading order
 //!
-//! - `file_watcher`, `path_watch`, `last_writer`: the public types; `intervals`: their intervals.
+//! - `file_watcher`, `path_watch`, `writer_completion`: the public types; `intervals`: their intervals.
 //! - `path_resolver`: resolves a path and watches every directory entry on it. `symlink_chain`
 //!   follows symbolic links, such as `..data` of a Kubernetes volume.
 //! - `watch_registry`: maps each inotify watch to the path watches that subscribe to it.
@@ -36,7 +36,7 @@
 //! - `path_change_signal`: pending changes of one path watch.
 //! - `file_access_per_owner`, `file_access_with_deadline`: blocking file accesses on threads of their own, with a deadline. The
 //!   first also limits the accesses of one owner. `file_system_slots`: limit of concurrent accesses to one file
-//!   system; `link_target_mount`: the file system to which a path leads.
+//!   system; `mount_point_of_path`: the file system to which a path leads.
 //! - `metadata_poll`: polling of files without kernel events (`filesystem_kind`, `inotify_limits`);
 //!   `file_fingerprint`: compares two versions of a file by their metadata.
 //! - `settled_read`, `nonblocking_read_from_page_cache`, `regular_file`: file reads; `settle`: waits for a writer to
@@ -56,10 +56,9 @@ mod inotify_listener;
 mod inotify_listener;
 mod intervals;
 mod kernel_event_types;
-mod last_writer;
-#[cfg(target_os = "linux")]
-mod link_target_mount;
 mod metadata_poll;
+#[cfg(target_os = "linux")]
+mod mount_point_of_path;
 #[cfg(target_os = "linux")]
 mod mount_watch;
 #[cfg(target_os = "linux")]
@@ -73,15 +72,16 @@ mod settle;
 mod settled_read;
 mod symlink_chain;
 mod watch_registry;
+mod writer_completion;
 
 pub use file_access_per_owner::{FileAccess, RunningAccess};
 pub use file_access_with_deadline::{FileAccessError, access_within, access_within_blocking};
 pub use file_fingerprint::FileFingerprint;
 pub use file_system_slots::slots_of as file_system_slots;
 pub use file_watcher::FileWatcher;
-pub use last_writer::LastWriter;
 pub use overflow_counter::overflows;
 pub use path_watch::PathWatch;
 pub use regular_file::{RegularFileError, open, open_without_following_link, read_regular_file};
 pub use settle::{MAX_WAIT, resolve_accessible, settled};
 pub use settled_read::ReadError;
+pub use writer_completion::LastWriter;

@@ -8,11 +8,11 @@
 use crate::{
     file_access_per_owner::{FileAccess, RunningAccess},
     intervals::Intervals,
-    last_writer::LastWriter,
     metadata_poll::{Poller, poll_changed},
     path_change_signal::{ChangeSignal, WriteBurst},
     path_resolver::{PathResolver, Resolution},
     settle::{MAX_WAIT, QUIET_PERIOD},
+    writer_completion::LastWriter,
 };
 use std::{
     future::pending,

@@ -1,7 +1,7 @@
 //! Queue of compilations: bounds their concurrency and time, and caches slow failures (negative cache).
 
 use crate::{
-    compiler::{Compiler, compile_in_process, compile_in_thread, too_large},
+    compiler::{CompileError, Compiler, compile_in_process, compile_in_thread},
     limits::Limits,
 };
 use reloader_util::sync::Mutex;
@@ -38,7 +38,7 @@ pub(crate) struct CompileQueue {
 struct FailedCompile {
     digest: String,
     limits: Limits,
-    error: String,
+    error: CompileError,
     at: Instant,
 }
 
@@ -59,16 +59,19 @@ impl CompileQueue {
         digest: &str,
         component: &Arc<[u8]>,
         limits: &Limits,
-    ) -> Result<Vec<u8>, String> {
+    ) -> Result<Vec<u8>, CompileError> {
         // Waiting for a permit does not count as compile time.
         let permits = Arc::clone(&self.permits);
-        let permit = permits.acquire_owned().await.map_err(|error| error.to_string())?;
+        let permit = permits
+            .acquire_owned()
+            .await
+            .map_err(|error| CompileError::NoResources(error.to_string()))?;
         if let Some(error) = self.cached_error(digest, limits) {
             return Err(error);
         }
         let start = Instant::now();
         let compiled = self.compile_now(engine, component, limits, permit).await;
-        if let Err(error) = &compiled
+        if let Err(error @ CompileError::Component(_)) = &compiled
             && start.elapsed() > NEGATIVE_CACHE_THRESHOLD
         {
             let (digest, limits, error) = (digest.to_owned(), limits.clone(), error.clone());
@@ -80,7 +83,7 @@ impl CompileQueue {
     }
 
     /// Returns the error of a recent compilation of the component with the same limits.
-    fn cached_error(&self, digest: &str, limits: &Limits) -> Option<String> {
+    fn cached_error(&self, digest: &str, limits: &Limits) -> Option<CompileError> {
         let cache = self.negative_cache.lock();
         let mut recent = cache.iter().take_while(|entry| entry.at.elapsed() < NEGATIVE_CACHE_TTL);
         let entry = recent.find(|entry| entry.digest == digest && entry.limits == *limits)?;
@@ -93,7 +96,7 @@ impl CompileQueue {
         component: &Arc<[u8]>,
         limits: &Limits,
         permit: OwnedSemaphorePermit,
-    ) -> Result<Vec<u8>, String> {
+    ) -> Result<Vec<u8>, CompileError> {
         let compile = async {
             match &self.compiler {
                 Compiler::InProcess => {
@@ -107,9 +110,14 @@ impl CompileQueue {
             }
         };
         match timeout(limits.compile_time, compile).await {
-            Ok(Ok(compiled)) if compiled.len() > limits.compiled_size => Err(too_large(limits)),
+            Ok(Ok(compiled)) if compiled.len() > limits.compiled_size => {
+                Err(CompileError::too_large(limits))
+            }
             Ok(result) => result,
-            Err(_) => Err(format!("compilation timed out: {}", limits.cite("compile-time"))),
+            Err(_) => {
+                let limit = limits.cite("compile-time");
+                Err(CompileError::Component(format!("compilation timed out: {limit}")))
+            }
         }
     }
 }
@@ -147,7 +155,10 @@ mod tests {
             [("a", &short, 1), ("a", &short, 1), ("b", &short, 2), ("a", &longer, 3)]
         {
             let error = queue.compile(&engine, digest, &bytes, limits).await.unwrap_err();
-            assert!(error.contains("limit `compile-time` is 1s"), "{error}");
+            assert!(
+                matches!(&error, CompileError::Component(reason) if reason.contains("limit `compile-time` is 1s")),
+                "{error:?}"
+            );
             assert_eq!(fs::read_to_string(&runs).unwrap().lines().count(), times, "{digest}");
         }
     }

@@ -1,11 +1,16 @@
 //! Compiler of components: on a thread of low priority in this process, or in a child process.
 
 use crate::{
-    compiler_process::{EXIT_COMPILE_ERROR, compile_threads},
+    compiler_process::{EXIT_COMPILE_ERROR, EXIT_NO_THREADS, compile_threads},
     limits::Limits,
+    load_error::LoadReason,
 };
-use reloader_util::{child_process, sanitize::sanitize, thread_priority_pool::ThreadPriority};
-use std::{path::PathBuf, process::Stdio, sync::Arc, thread};
+use reloader_util::{
+    child_process::{self, Pipes},
+    sanitize::sanitize,
+    thread_priority_pool::ThreadPriority,
+};
+use std::{io, path::PathBuf, sync::Arc, thread};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     process::Command,
@@ -32,9 +37,38 @@ pub enum Compiler {
     ChildProcess(PathBuf),
 }
 
-/// Returns the error of a compiled component that exceeds its size limit.
-pub(crate) fn too_large(limits: &Limits) -> String {
-    format!("the compiled component is too large: {}", limits.cite("compiled-size"))
+/// Reason why there is no compiled component.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum CompileError {
+    /// The component is invalid, or its compilation exceeds a limit.
+    Component(String),
+    /// The system lacks a resource for the compilation.
+    NoResources(String),
+}
+
+impl CompileError {
+    /// Returns the error of a compiled component that exceeds its size limit.
+    pub(crate) fn too_large(limits: &Limits) -> Self {
+        let limit = limits.cite("compiled-size");
+        Self::Component(format!("the compiled component is too large: {limit}"))
+    }
+
+    fn no_thread() -> Self {
+        Self::NoResources(
+            "cannot start the compiler: the system cannot start a thread; hint: check the limit of processes \
+             (`ulimit -u`, `pids.max`, `TasksMax`)"
+                .into(),
+        )
+    }
+}
+
+impl From<CompileError> for LoadReason {
+    fn from(error: CompileError) -> Self {
+        match error {
+            CompileError::Component(reason) => Self::Unusable(reason),
+            CompileError::NoResources(reason) => Self::NoResources(reason),
+        }
+    }
 }
 
 /// Compiles a component on a new thread. The permit is held until the thread ends.
@@ -42,7 +76,7 @@ pub(crate) async fn compile_in_thread(
     engine: Engine,
     component: Arc<[u8]>,
     permit: OwnedSemaphorePermit,
-) -> Result<Vec<u8>, String> {
+) -> Result<Vec<u8>, CompileError> {
     let (done, wait) = oneshot::channel();
     let compile = move || {
         let _permit = permit;
@@ -58,8 +92,9 @@ pub(crate) async fn compile_in_thread(
         let _ = done.send(result.map_err(|error| error.root_cause().to_string()));
     };
     let thread = thread::Builder::new().name(THREAD_NAME.into()).spawn(compile);
-    thread.map_err(|error| format!("cannot start a thread for the compiler: {error}"))?;
-    wait.await.unwrap_or_else(|_| Err("the compiler panicked".into()))
+    thread.map_err(|_| CompileError::no_thread())?;
+    let compiled = wait.await.unwrap_or_else(|_| Err("the compiler panicked".into()));
+    compiled.map_err(CompileError::Component)
 }
 
 /// Compiles a component in a child process.
@@ -67,25 +102,28 @@ pub(crate) async fn compile_in_process(
     program: &PathBuf,
     component: &[u8],
     limits: &Limits,
-) -> Result<Vec<u8>, String> {
-    let failed = |error: std::io::Error| format!("compiler process failed: {error}");
+) -> Result<Vec<u8>, CompileError> {
+    let failed =
+        |error: io::Error| CompileError::Component(format!("compiler process failed: {error}"));
     let mut command = Command::new(program);
     command
         .arg("compile")
         .args([limits.compile_time.as_secs().to_string(), limits.compile_memory.to_string()])
         // Untrusted input: the process gets no environment variables of the operator.
         .env_clear()
-        .current_dir("/")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true);
+        .current_dir("/");
+    let pipes = Pipes { stdin: true, output: true };
     let mut compiler =
-        child_process::spawn(command, child_process::SIGKILL).await.map_err(failed)?;
+        child_process::spawn(command, pipes, child_process::SIGKILL).await.map_err(|error| {
+            match error.kind() {
+                io::ErrorKind::WouldBlock => CompileError::no_thread(),
+                _ => CompileError::NoResources(format!("cannot start the compiler: {error}")),
+            }
+        })?;
     let (stdin, stdout, stderr) =
         (compiler.stdin.take(), compiler.stdout.take(), compiler.stderr.take());
     let (Some(mut stdin), Some(stdout), Some(stderr)) = (stdin, stdout, stderr) else {
-        return Err("compiler process failed: no pipes".into());
+        return Err(failed(io::Error::other("no pipes")));
     };
     let send = async {
         // Ignores the error of a compiler that fails before it has read all input: standard error has the reason.
@@ -97,7 +135,7 @@ pub(crate) async fn compile_in_process(
     let (mut stdout, mut stderr) = (stdout.take(max), stderr.take(MAX_COMPILER_STDERR_BYTES));
     let ((), received) = tokio::join!(send, stdout.read_to_end(&mut compiled));
     if received.map_err(failed)? as u64 == max {
-        return Err(too_large(limits));
+        return Err(CompileError::too_large(limits));
     }
     // Standard error is read after standard output. Until then the process does not block on it, because the message
     // fits into the buffer of the pipe.
@@ -106,13 +144,17 @@ pub(crate) async fn compile_in_process(
     if status.success() {
         return Ok(compiled);
     }
-    if status.code() == Some(EXIT_COMPILE_ERROR.into()) {
-        let message = sanitize(String::from_utf8_lossy(&message).trim_end());
-        if !message.contains("out of memory") {
-            return Err(message);
+    let message = sanitize(String::from_utf8_lossy(&message).trim_end());
+    match status.code().map(u8::try_from) {
+        Some(Ok(EXIT_COMPILE_ERROR)) if !message.contains("out of memory") => {
+            return Err(CompileError::Component(message));
         }
+        Some(Ok(EXIT_NO_THREADS)) => return Err(CompileError::no_thread()),
+        _ => {}
     }
     // A resource limit killed the process, or the process aborted because it had no memory.
     let (time, memory) = (limits.cite("compile-time"), limits.cite("compile-memory"));
-    Err(format!("compilation exceeded a limit of time or memory: {time}, {memory}"))
+    Err(CompileError::Component(format!(
+        "compilation exceeded a limit of time or memory: {time}, {memory}"
+    )))
 }

@@ -8,22 +8,27 @@ use std::thread;
 const MAX_COMPILE_THREADS: usize = 4;
 /// Exit status of a compiler process that reports an error of the component.
 pub(crate) const EXIT_COMPILE_ERROR: u8 = 3;
+/// Exit status of a compiler process that cannot start its threads.
+pub(crate) const EXIT_NO_THREADS: u8 = 4;
 
 /// Compiles the component on standard input to standard output, as
 /// [`Compiler::ChildProcess`](crate::Compiler::ChildProcess) expects of its program.
 ///
 /// Limits this process to `seconds` of CPU time on each processor and `memory` bytes of address space. Returns
-/// the exit status: 0 on success, 3 with a message on standard error if the component cannot be compiled, 1 if
-/// the output cannot be written.
+/// the exit status: 0 on success, 3 with a message on standard error if the component cannot be compiled, 4 if no
+/// thread can be started, 1 if the output cannot be written.
 pub fn run_compiler_process(seconds: u64, memory: u64) -> u8 {
     use std::io::{Read, Write, stderr, stdin, stdout};
     ThreadPriority::Background.apply();
     // Created before `limit_process`, so that the machine code suits the address space limit of the host, which
     // executes the code.
     let engine = engine().map_err(|error| error.root_cause().to_string());
+    // Limits the number of threads. By default, rayon starts one for each processor. They start before `limit_process`, so
+    // that an error means the limit of processes.
+    if rayon::ThreadPoolBuilder::new().num_threads(compile_threads()).build_global().is_err() {
+        return EXIT_NO_THREADS;
+    }
     limit_process(seconds, memory);
-    // Limits the number of threads. By default, rayon starts one for each processor.
-    let _ = rayon::ThreadPoolBuilder::new().num_threads(compile_threads()).build_global();
     let mut component = Vec::new();
     let compiled = stdin()
         .lock()

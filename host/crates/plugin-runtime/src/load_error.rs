@@ -62,6 +62,24 @@ pub enum LoadReason {
     /// The component cannot be compiled or linked.
     #[error("{0}")]
     Unusable(String),
+    /// The system lacks a resource, such as a thread. The same component may be loaded later.
+    #[error("{0}")]
+    NoResources(String),
+}
+
+impl LoadError {
+    /// Returns whether the same plugin may be loaded later: the system lacks a resource, or a file system has not
+    /// answered.
+    #[must_use]
+    pub fn is_temporary(&self) -> bool {
+        match &self.reason {
+            LoadReason::NoResources(_) => true,
+            LoadReason::Io(error) => {
+                matches!(error.kind(), io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock)
+            }
+            _ => false,
+        }
+    }
 }
 
 impl LoadReason {

@@ -22,7 +22,13 @@ pub(crate) async fn run<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, LoadReason> + Send + 'static,
 ) -> Result<T, LoadReason> {
     let result = POOL.spawn(work).await;
-    result.unwrap_or_else(|error| Err(LoadReason::Unusable(error.to_string())))
+    result.unwrap_or_else(|error| {
+        let message = error.to_string();
+        Err(match error {
+            BlockingError::Panicked(_) => LoadReason::Unusable(message),
+            _ => LoadReason::NoResources(message),
+        })
+    })
 }
 
 /// Runs an access to files on a thread of the pool.

@@ -255,7 +255,7 @@ impl PluginHost {
                 compiling.await
             }
         };
-        compiled.map_err(LoadReason::Unusable)
+        compiled.map_err(LoadReason::from)
     }
 
     fn link(

@@ -30,14 +30,14 @@ impl ReloadVeto for BoundSocket {
                  (`[[listen.token]]`){} is required; keep one, or restart the host with the new configuration",
                 if uses_tls { " or a client CA (`client-ca` in `[listen.tls]`)" } else { "" },
             );
-            found.push(InvalidSetting { path: vec!["listen".into()], message: reason });
+            found.push(InvalidSetting::new(vec!["listen".into()], reason));
         }
         if let Some(settings) = listen.tls.as_ref().filter(|_| uses_tls)
             && self.names_other_files(settings)
             && let Err(reason) = tls::check(settings)
         {
             let path = vec!["listen".into(), "tls".into()];
-            found.push(InvalidSetting { path, message: reason });
+            found.push(InvalidSetting::new(path, reason));
         }
         found
     }

@@ -14,6 +14,7 @@
 
 mod auth;
 mod blocking_operation_pool;
+mod coalesced_response_builds;
 mod connection;
 mod connection_limits_from_open_files;
 mod connection_places;
@@ -34,7 +35,6 @@ mod render_pool;
 mod response_budget;
 mod router;
 mod server;
-mod shared_responses;
 mod shared_state;
 mod tls;
 mod ui;

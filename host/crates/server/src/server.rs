@@ -1,11 +1,11 @@
 //! Server of a running configuration: start, sockets, graceful stop.
 
 use crate::{
-    blocking_operation_pool::POOL, connection_limits_from_open_files::ConnectionLimits, etag::Tags,
-    event_log::EventLog, event_log_updater::Updater, http_metrics::HttpMetrics,
-    insecure_reload_veto::BoundSocket, listener::Listener, metrics, render_pool::RenderPool,
-    response_budget::ResponseBudget, router::router, shared_responses::SharedResponses,
-    shared_state::SharedState, tls::Tls,
+    blocking_operation_pool::POOL, coalesced_response_builds::SharedResponses,
+    connection_limits_from_open_files::ConnectionLimits, etag::Tags, event_log::EventLog,
+    event_log_updater::Updater, http_metrics::HttpMetrics, insecure_reload_veto::BoundSocket,
+    listener::Listener, metrics, render_pool::RenderPool, response_budget::ResponseBudget,
+    router::router, shared_state::SharedState, tls::Tls,
 };
 use reloader_app::{Handle, ListenAddress, ListenTable, control_socket};
 use std::{io, path::Path, sync::Arc};

@@ -1,8 +1,8 @@
 //! State that all request handlers of the HTTP API share.
 
 use crate::{
-    etag::Tags, event_log::EventLog, http_metrics::HttpMetrics, render_pool::RenderPool,
-    response_budget::ResponseBudget, shared_responses::SharedResponses,
+    coalesced_response_builds::SharedResponses, etag::Tags, event_log::EventLog,
+    http_metrics::HttpMetrics, render_pool::RenderPool, response_budget::ResponseBudget,
 };
 use reloader_app::Handle;
 use std::sync::Arc;

@@ -56,6 +56,8 @@ pub(crate) struct Writer {
     unstored_revisions: UnstoredRevisions,
     /// Failure of the last transaction; `None` if the transaction succeeded.
     failure: Option<Failure>,
+    /// Set if the last attempt to record unstored revisions succeeded.
+    records_revisions: bool,
 }
 
 struct Failure {
@@ -101,6 +103,7 @@ impl Writer {
             unwritten: WriteBatch::default(),
             unstored_revisions,
             failure: None,
+            records_revisions: true,
         };
         if let Some(error) = failure {
             writer.report_failure(sanitize(&error.to_string()).into());
@@ -356,13 +359,15 @@ impl Writer {
             .sources
             .iter()
             .filter_map(|(name, writes)| Some((name.as_str(), writes.last_revision()?.get())));
-        if let Err(error) = self.unstored_revisions.raise(revisions) {
-            if self.failure.as_ref().is_none_or(|failure| failure.count <= 1) {
+        let raised = self.unstored_revisions.raise(revisions);
+        if let Err(error) = &raised {
+            if self.records_revisions {
                 tracing::error!(%error, "unstored revision numbers not recorded, a crash would reuse them");
             } else {
                 tracing::debug!(%error, "unstored revision numbers not recorded, a crash would reuse them");
             }
         }
+        self.records_revisions = raised.is_ok();
     }
 
     /// Continues the revisions of sources after those that were published but not stored before a crash.

@@ -6,8 +6,6 @@
 mod access;
 #[path = "state/damage.rs"]
 mod damage;
-#[path = "state/deterministic_records.rs"]
-mod deterministic_records;
 #[path = "state/disk_full.rs"]
 mod disk_full;
 #[path = "state/format_fixtures.rs"]
@@ -26,5 +24,7 @@ mod removed_sources;
 mod restart;
 #[path = "state/secret_values.rs"]
 mod secret_values;
+#[path = "state/test_record_generator.rs"]
+mod test_record_generator;
 #[path = "state/write_queue.rs"]
 mod write_queue;

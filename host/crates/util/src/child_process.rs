@@ -1,24 +1,23 @@
-//! Start of child processes, so that they do not outlive this process.
+//! Start of child processes, so that they do not outlive this process, and so that no open file of this process delays
+//! their start.
 //!
 //! On Linux, a child process can request a signal for the death of its parent (`PR_SET_PDEATHSIG`). The kernel
 //! sends it when the *thread* that started the child ends, and threads of async runtimes end before the process
 //! does. Children are therefore started on threads that end with the process only.
 
 #[cfg(target_os = "linux")]
-use crate::open_file_limit;
-use crate::{panics, sync::Mutex};
-use std::{
-    io,
-    sync::mpsc::{Sender, channel},
-    thread,
-    time::Duration,
-};
+use crate::spawned_child;
+use std::{io, time::Duration};
 use tokio::{
-    process::{Child, Command},
-    runtime::Handle,
-    sync::{Semaphore, oneshot},
+    process::Command,
+    sync::{Semaphore, SemaphorePermit},
     time::timeout,
 };
+
+#[cfg(target_os = "linux")]
+pub use crate::spawned_child::{Child, ChildStderr, ChildStdin, ChildStdout};
+#[cfg(not(target_os = "linux"))]
+pub use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout};
 
 /// Number of the signal `SIGKILL`.
 pub const SIGKILL: i32 = 9;
@@ -29,24 +28,51 @@ const SPAWN_TIMEOUT: Duration = Duration::from_secs(10);
 const QUEUE_TIMEOUT: Duration = Duration::from_secs(60);
 /// Maximum number of concurrent starts, each on a thread.
 const MAX_CONCURRENT_STARTS: usize = 64;
-/// Stack size of a thread, in bytes.
-const STACK_BYTES: usize = 256 << 10;
 
-/// Closure that starts one child process.
-type Job = Box<dyn FnOnce() + Send>;
-
-/// Idle threads. No thread ever ends.
-static IDLE_THREADS: Mutex<Vec<Sender<Job>>> = Mutex::new(Vec::new());
 static START_PERMITS: Semaphore = Semaphore::const_new(MAX_CONCURRENT_STARTS);
 
+/// Streams of a child that are connected to this process by pipes. The command decides about the other streams.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Pipes {
+    /// Standard input.
+    pub stdin: bool,
+    /// Standard output and standard error.
+    pub output: bool,
+}
+
+#[cfg(target_os = "linux")]
+impl Pipes {
+    /// Returns the number of pipes.
+    pub(crate) fn count(self) -> usize {
+        usize::from(self.stdin) + 2 * usize::from(self.output)
+    }
+}
+
+/// Prepares the start of child processes. A program should call this function before it opens files: on Linux, the
+/// children inherit the file descriptors that the program itself has inherited, but only if they were open at the first
+/// call of this function or of [`spawn`].
+///
+/// # Errors
+///
+/// A thread or a socket cannot be created. The next call tries it again.
+pub fn prepare() -> io::Result<()> {
+    #[cfg(target_os = "linux")]
+    return crate::child_spawning_threads::prepare();
+    #[cfg(not(target_os = "linux"))]
+    Ok(())
+}
+
 /// Spawns a command. On Linux, the kernel sends the signal with the number `death_signal` to the child when this
-/// process ends, however it ends.
+/// process ends, however it ends. The child is killed when its handle is dropped.
 ///
 /// The kernel forgets the signal when the child executes a set-user-ID, set-group-ID or privileged program.
 /// Descendants of the child get no signal. On other systems, the child continues.
 ///
+/// On Linux, the child gets no file that this process has opened, not even until it executes its program. The streams of
+/// the command must be inherited or null.
+///
 /// The caller must check first that the file systems of the program and of the working directory answer. A child that
-/// hangs between `fork` and `exec` cannot be killed, and holds the host's pipes, sockets and file locks.
+/// hangs between `fork` and `exec` cannot be killed, and holds the pipes of other commands.
 ///
 /// # Errors
 ///
@@ -56,31 +82,22 @@ static START_PERMITS: Semaphore = Semaphore::const_new(MAX_CONCURRENT_STARTS);
 /// # Panics
 ///
 /// Panics outside of a tokio runtime with timers and I/O.
-pub async fn spawn(command: Command, death_signal: i32) -> io::Result<Child> {
-    spawn_within(SPAWN_TIMEOUT, command, death_signal).await
+pub async fn spawn(command: Command, pipes: Pipes, death_signal: i32) -> io::Result<Child> {
+    spawn_within(SPAWN_TIMEOUT, command, pipes, death_signal).await
 }
 
 async fn spawn_within(
     limit: Duration,
-    mut command: Command,
+    command: Command,
+    pipes: Pipes,
     death_signal: i32,
 ) -> io::Result<Child> {
-    request_death_signal(&mut command, death_signal);
     let Ok(Ok(permit)) = timeout(QUEUE_TIMEOUT, START_PERMITS.acquire()).await else {
         let message = format!("{MAX_CONCURRENT_STARTS} other commands have not started yet");
         return Err(io::Error::new(io::ErrorKind::TimedOut, message));
     };
-    let runtime = Handle::current();
-    let (sender, receiver) = oneshot::channel();
-    start_job(Box::new(move || {
-        // Held until the process has started, even if the caller gives up earlier.
-        let _permit = permit;
-        let _context = runtime.enter();
-        // Drops the child if the caller has given up. The child is then killed if the command has `kill_on_drop`.
-        let _ = sender.send(command.spawn());
-    }))?;
-    match timeout(limit, receiver).await {
-        Ok(spawned) => spawned.unwrap_or_else(|_| Err(io::Error::other("spawning failed"))),
+    match timeout(limit, start(command, pipes, death_signal, permit)).await {
+        Ok(started) => started,
         Err(_) => {
             let message = format!("not started within {limit:?}; does its file system respond?");
             Err(io::Error::new(io::ErrorKind::TimedOut, message))
@@ -88,42 +105,62 @@ async fn spawn_within(
     }
 }
 
-/// Runs a job on an idle thread, or on a new one.
-fn start_job(job: Job) -> io::Result<()> {
-    let idle = IDLE_THREADS.lock().pop();
-    let thread = idle.map_or_else(start_thread, Ok)?;
-    let ended = |_| io::Error::other("the thread that starts commands has ended");
-    thread.send(job).map_err(ended)
+/// Starts the command on a thread that ends with the process only. Holds the permit until the process has started, even
+/// if the caller gives up earlier.
+#[cfg(target_os = "linux")]
+async fn start(
+    command: Command,
+    pipes: Pipes,
+    death_signal: i32,
+    permit: SemaphorePermit<'static>,
+) -> io::Result<Child> {
+    let mut command = command.into_std();
+    request_death_signal(&mut command, death_signal);
+    spawned_child::start(command, pipes, permit).await
 }
 
-fn start_thread() -> io::Result<Sender<Job>> {
-    let (thread, jobs) = channel::<Job>();
-    let this = thread.clone();
-    let run = move || {
-        for job in jobs {
-            // `Command::spawn` panics if the runtime is shutting down.
-            let _ = panics::catch(job);
-            IDLE_THREADS.lock().push(this.clone());
-        }
+/// Starts the command on a thread, since the start may hang. Holds the permit until the process has started, even if the
+/// caller gives up earlier.
+#[cfg(not(target_os = "linux"))]
+async fn start(
+    mut command: Command,
+    pipes: Pipes,
+    _death_signal: i32,
+    permit: SemaphorePermit<'static>,
+) -> io::Result<Child> {
+    use std::process::Stdio;
+    command.kill_on_drop(true);
+    if pipes.stdin {
+        command.stdin(Stdio::piped());
+    }
+    if pipes.output {
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    }
+    let (sender, receiver) = tokio::sync::oneshot::channel();
+    let runtime = tokio::runtime::Handle::current();
+    let spawn = move || {
+        let _permit = permit;
+        let _context = runtime.enter();
+        let _ = sender.send(command.spawn());
     };
-    let builder = thread::Builder::new().name("reloader-spawn".into()).stack_size(STACK_BYTES);
-    builder.spawn(run).map(|_| thread)
+    std::thread::Builder::new().name("reloader-spawn".into()).spawn(spawn)?;
+    receiver.await.unwrap_or_else(|_| Err(io::Error::other("spawning failed")))
 }
 
 #[cfg(target_os = "linux")]
-fn request_death_signal(command: &mut Command, death_signal: i32) {
+fn request_death_signal(command: &mut std::process::Command, death_signal: i32) {
+    use crate::{child_spawning_threads, open_file_limit};
+    use std::os::unix::process::CommandExt as _;
     let parent = std::process::id();
     let request = move || {
+        // A child that hangs before it executes its program ends through the death signal only without a handler.
+        child_spawning_threads::reset_signals_in_child();
         #[allow(
             unsafe_code,
             reason = "no call reads memory, and a forked child may only make calls that allocate nothing"
         )]
-        let (result, current_parent) = unsafe {
-            // A handler of this process would catch the signal until the child executes its program. A child that
-            // hangs before would not end.
-            libc::signal(death_signal, libc::SIG_DFL);
-            (libc::prctl(libc::PR_SET_PDEATHSIG, death_signal), libc::getppid())
-        };
+        let (result, current_parent) =
+            unsafe { (libc::prctl(libc::PR_SET_PDEATHSIG, death_signal), libc::getppid()) };
         if result != 0 {
             return Err(io::Error::last_os_error());
         }
@@ -138,21 +175,23 @@ fn request_death_signal(command: &mut Command, death_signal: i32) {
     }
 }
 
-#[cfg(not(target_os = "linux"))]
-fn request_death_signal(_command: &mut Command, _death_signal: i32) {}
-
-#[cfg(all(test, unix))]
+#[cfg(all(test, target_os = "linux"))]
 mod tests {
     use super::*;
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
     use std::{
-        io::{PipeReader, Write},
-        os::fd::AsRawFd,
-        process::Stdio,
+        ffi::CString,
+        fs::File,
+        os::{fd::AsRawFd, unix::ffi::OsStrExt},
+        path::Path,
+        thread,
     };
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt},
         runtime::Builder,
     };
+
+    const PIPES: Pipes = Pipes { stdin: true, output: true };
 
     fn runtime() -> tokio::runtime::Runtime {
         Builder::new_current_thread().enable_all().build().expect("the runtime starts")
@@ -165,9 +204,7 @@ mod tests {
         let runtime = runtime();
         let handle = runtime.handle().clone();
         let request = thread::spawn(move || {
-            let mut command = Command::new("cat");
-            command.stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
-            handle.block_on(spawn(command, SIGKILL)).unwrap()
+            handle.block_on(spawn(Command::new("cat"), PIPES, SIGKILL)).unwrap()
         });
         // `spawn` on the other thread uses a timer of this runtime. The timer works only while this thread runs the
         // runtime.
@@ -182,18 +219,67 @@ mod tests {
         assert!(runtime.block_on(child.wait()).unwrap().success());
     }
 
-    /// Returns a command whose start hangs until `released` is readable.
-    fn hung_command(released: &PipeReader) -> Command {
-        let fd = released.as_raw_fd();
+    /// The threads that start children block all signals.
+    #[test]
+    fn child_blocks_no_signals() {
+        runtime().block_on(async {
+            let mut command = Command::new("grep");
+            command.args(["SigBlk", "/proc/self/status"]);
+            let mut child = spawn(command, PIPES, SIGKILL).await.unwrap();
+            let mut status = String::new();
+            child.stdout.take().unwrap().read_to_string(&mut status).await.unwrap();
+            assert_eq!(status, "SigBlk:\t0000000000000000\n");
+            assert!(child.wait().await.unwrap().success());
+        });
+    }
+
+    /// A killed child is waited for in a task, so that it does not remain as a zombie.
+    #[test]
+    fn dropped_child_is_killed_and_reaped() {
+        runtime().block_on(async {
+            let child = spawn(Command::new("cat"), PIPES, SIGKILL).await.unwrap();
+            let process = format!("/proc/{}", child.id().unwrap());
+            assert!(std::fs::exists(&process).unwrap());
+            drop(child);
+            while std::fs::exists(&process).unwrap() {
+                tokio::task::yield_now().await;
+            }
+        });
+    }
+
+    /// The child has to close a copied file before it executes its program, and the close may hang.
+    #[test]
+    fn child_gets_no_file_that_was_opened_later() {
+        prepare().unwrap();
+        let (file, _other_end) = io::pipe().unwrap();
+        // A number that no other file of this process has.
+        let file = rustix::io::fcntl_dupfd_cloexec(&file, 900).unwrap();
+        let fd = file.as_raw_fd();
+        let check = move || {
+            #[allow(unsafe_code, reason = "the call reads no memory")]
+            let is_open = unsafe { libc::fcntl(fd, libc::F_GETFD) } >= 0;
+            if is_open { Err(io::ErrorKind::AlreadyExists.into()) } else { Ok(()) }
+        };
+        let mut command = Command::new("true");
+        #[allow(unsafe_code, reason = "the closure makes an async-signal-safe call only")]
+        unsafe {
+            command.pre_exec(check);
+        }
+        runtime().block_on(async {
+            let mut child = spawn(command, Pipes::default(), SIGKILL).await.unwrap();
+            assert!(child.wait().await.unwrap().success());
+        });
+    }
+
+    /// Returns a command whose start hangs until another process opens the FIFO for writing.
+    fn hung_command(fifo: &Path) -> Command {
+        let fifo = CString::new(fifo.as_os_str().as_bytes()).expect("a path without NUL");
         let wait = move || {
-            let mut released = libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
-            // The timeout of `poll`, 20 seconds, ends the child if the test fails.
-            #[allow(unsafe_code, reason = "the pointer is valid during the call")]
-            let result = unsafe { libc::poll(&raw mut released, 1, 20_000) };
+            #[allow(unsafe_code, reason = "the path is a valid string during the call")]
+            let result = unsafe { libc::open(fifo.as_ptr(), libc::O_RDONLY) };
             if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
         };
         let mut command = Command::new("true");
-        command.kill_on_drop(true);
         #[allow(unsafe_code, reason = "the closure makes an async-signal-safe call only")]
         unsafe {
             command.pre_exec(wait);
@@ -203,20 +289,22 @@ mod tests {
 
     #[test]
     fn hung_start_is_an_error_and_delays_no_other_start() {
-        let (released, mut release) = io::pipe().unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let fifo = directory.path().join("fifo");
+        mknodat(CWD, &fifo, FileType::Fifo, Mode::RWXU, 0).unwrap();
         runtime().block_on(async {
             let limit = Duration::from_millis(1);
-            let error = spawn_within(limit, hung_command(&released), SIGKILL).await;
+            let error = spawn_within(limit, hung_command(&fifo), Pipes::default(), SIGKILL).await;
             assert_eq!(error.unwrap_err().kind(), io::ErrorKind::TimedOut);
-            let mut other = spawn(Command::new("true"), SIGKILL).await.unwrap();
+            let mut other = spawn(Command::new("true"), Pipes::default(), SIGKILL).await.unwrap();
             assert!(other.wait().await.unwrap().success());
-            release.write_all(b"x").unwrap();
+            File::options().write(true).open(&fifo).unwrap();
         });
     }
 
     #[test]
     fn program_that_does_not_exist_is_an_error() {
-        let error = runtime().block_on(spawn(Command::new("/no/such/program"), SIGKILL));
+        let error = runtime().block_on(spawn(Command::new("/no/such/program"), PIPES, SIGKILL));
         assert_eq!(error.unwrap_err().kind(), io::ErrorKind::NotFound);
     }
 }

@@ -29,6 +29,8 @@ pub mod backoff;
 pub mod blocking_pool;
 #[cfg(feature = "threads")]
 pub mod child_process;
+#[cfg(all(feature = "threads", target_os = "linux"))]
+mod child_spawning_threads;
 #[cfg(feature = "digest")]
 pub mod digest;
 pub mod log_limit;
@@ -37,6 +39,8 @@ pub mod open_file_limit;
 pub mod panics;
 pub mod program_name;
 pub mod sanitize;
+#[cfg(all(feature = "threads", target_os = "linux"))]
+mod spawned_child;
 pub mod sync;
 #[cfg(feature = "threads")]
 pub mod thread_priority_pool;

@@ -1,7 +1,13 @@
 //! Thread pools with a scheduling priority, for work that must not delay the program's own threads.
 
-use crate::panics;
-use std::{future::Future, io, sync::OnceLock, time::Duration};
+use crate::{panics, sync::Mutex};
+use std::{
+    future::Future,
+    io,
+    sync::{Arc, OnceLock, mpsc},
+    thread,
+    time::Duration,
+};
 use tokio::{
     runtime::{Builder, Handle, Runtime},
     task::JoinHandle,
@@ -82,15 +88,17 @@ impl ThreadPool {
 
     fn start(&self) -> Option<Runtime> {
         // tokio panics if the system cannot start a thread.
-        let started = panics::catch(|| self.build());
+        let started = can_start_threads(self.threads).and_then(|()| {
+            panics::catch(|| self.build())
+                .unwrap_or_else(|_| Err(io::Error::other("the system cannot start more threads")))
+        });
         let error = match started {
-            Ok(Ok(runtime)) => return Some(runtime),
-            Ok(Err(error)) => error.to_string(),
-            Err(_) => "the system cannot start more threads".into(),
+            Ok(runtime) => return Some(runtime),
+            Err(error) => error,
         };
         tracing::warn!(
             pool = self.name,
-            error,
+            %error,
             "thread pool not started, tasks run on other threads of the host"
         );
         None
@@ -118,6 +126,25 @@ impl Drop for ThreadPool {
             runtime.shutdown_background();
         }
     }
+}
+
+/// Starts and ends this number of threads. Without this attempt, the message of tokio's panic would be printed.
+fn can_start_threads(number: usize) -> io::Result<()> {
+    let (wait, waiting) = mpsc::channel::<()>();
+    let waiting = Arc::new(Mutex::new(waiting));
+    let start = |_| {
+        let waiting = Arc::clone(&waiting);
+        thread::Builder::new().spawn(move || {
+            // Ends when the sender is dropped.
+            let _ = waiting.lock().recv();
+        })
+    };
+    let started = (0..number).map(start).collect::<io::Result<Vec<_>>>();
+    drop(wait);
+    for thread in started? {
+        let _ = thread.join();
+    }
+    Ok(())
 }
 
 /// Raises the nice value of the current thread and requests a long time slice.

@@ -26,6 +26,16 @@ pub struct InvalidSetting {
     pub path: Vec<String>,
     /// Reason why the setting is invalid, as a message for the operator.
     pub message: String,
+    /// Set if the same setting may be valid later: the system lacks a resource, or a file system has not answered.
+    pub is_temporary: bool,
+}
+
+impl InvalidSetting {
+    /// Returns the error of a setting that stays invalid until the configuration changes.
+    #[must_use]
+    pub fn new(path: Vec<String>, message: String) -> Self {
+        Self { path, message, is_temporary: false }
+    }
 }
 
 /// Error of a configuration file: up to 50 diagnostics, ordered by position.
@@ -34,6 +44,7 @@ pub struct ConfigError {
     path: PathBuf,
     text: String,
     diagnostics: Vec<Diagnostic>,
+    is_temporary: bool,
 }
 
 impl ConfigError {
@@ -41,13 +52,31 @@ impl ConfigError {
         diagnostics.sort_by_key(|diagnostic| diagnostic.span.start);
         diagnostics.dedup();
         diagnostics.truncate(MAX_DIAGNOSTICS);
-        Self { path, text: text.into(), diagnostics }
+        Self { path, text: text.into(), diagnostics, is_temporary: false }
     }
 
     /// Creates the error of a file that cannot be read.
     pub(crate) fn unreadable(path: PathBuf, why: &dyn fmt::Display) -> Self {
         let message = format!("cannot be read: {why}");
-        Self { path, text: String::new(), diagnostics: vec![Diagnostic { span: 0..0, message }] }
+        let diagnostics = vec![Diagnostic { span: 0..0, message }];
+        Self { path, text: String::new(), diagnostics, is_temporary: false }
+    }
+
+    /// Creates the error of a file whose file system does not answer, or for whose access no thread is available.
+    pub(crate) fn no_access(path: PathBuf, why: &dyn fmt::Display) -> Self {
+        Self::unreadable(path, why).temporary()
+    }
+
+    /// Marks an error that may not occur if the same file is read later.
+    pub(crate) fn temporary(self) -> Self {
+        Self { is_temporary: true, ..self }
+    }
+
+    /// Returns whether the same file may be used later: a file system has not answered, or the system cannot start a
+    /// thread.
+    #[must_use]
+    pub fn is_temporary(&self) -> bool {
+        self.is_temporary
     }
 
     /// Returns the number of diagnostics.

@@ -52,7 +52,7 @@ impl Config {
             read_regular_file(&file, MAX_FILE_BYTES).map(|bytes| (fingerprint, bytes))
         };
         let read = access_within_blocking(path, FILE_ACCESS_TIMEOUT, read);
-        let read = read.map_err(|error| unreadable(&error))?;
+        let read = read.map_err(|error| ConfigError::no_access(path.into(), &error))?;
         let (fingerprint, bytes) = read.map_err(|error| match error {
             RegularFileError::TooLarge { max_bytes } => {
                 unreadable(&format_args!("larger than {} MiB", max_bytes >> 20))

@@ -104,13 +104,18 @@ impl Config {
     ) -> ConfigError {
         let ConfigOrigin { text, diagnostics, .. } = &self.origin;
         let (document, _) = Document::parse(text);
-        let invalid = invalid.into_iter().map(|InvalidSetting { path, message }| {
+        let invalid: Vec<_> = invalid.into_iter().collect();
+        let is_temporary = diagnostics.is_empty()
+            && !invalid.is_empty()
+            && invalid.iter().all(|setting| setting.is_temporary);
+        let invalid = invalid.into_iter().map(|InvalidSetting { path, message, .. }| {
             let root = String::new();
             let pointer = path.iter().fold(root, |pointer, name| child_pointer(&pointer, name));
             Diagnostic { span: document.value_span(&pointer), message }
         });
         let all = diagnostics.iter().cloned().chain(invalid).collect();
-        ConfigError::new(self.path.clone(), text, all)
+        let error = ConfigError::new(self.path.clone(), text, all);
+        if is_temporary { error.temporary() } else { error }
     }
 }
 

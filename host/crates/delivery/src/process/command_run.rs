@@ -10,6 +10,7 @@ use super::{
 use crate::serial_blocking_jobs::POOL;
 use bytes::Bytes;
 use reloader_fs_watch::access_within;
+use reloader_util::child_process::{ChildStdin, Pipes};
 use std::{
     env, io,
     process::{ExitStatus, Stdio},
@@ -17,7 +18,6 @@ use std::{
 };
 use tokio::{
     io::AsyncWriteExt,
-    process::ChildStdin,
     time::{Instant, sleep_until, timeout},
 };
 
@@ -164,13 +164,12 @@ impl CommandSettings {
         command
             .envs(env.iter().map(|(name, value)| (name, value)))
             .envs(&self.env)
-            .stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() })
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
+            .stdin(Stdio::null());
+        let pipes = Pipes { stdin: input.is_some(), output: true };
         if let Some(directory) = &self.directory {
             command.current_dir(directory);
         }
-        let group = ProcessGroup::spawn(command, self.kill_signal)
+        let group = ProcessGroup::spawn(command, pipes, self.kill_signal)
             .await
             .map_err(|cause| CommandError::Start { command: name(), cause })?;
         let ended = self.wait(label, limit, group, input).await;

@@ -1,14 +1,16 @@
 //! Logs the output of a command line by line, with limits on line length and line count.
 
-use reloader_util::{sanitize::sanitize, sync::Mutex, token_bucket::TokenBucket};
+use reloader_util::{
+    child_process::{Child, ChildStderr, ChildStdout},
+    sanitize::sanitize,
+    sync::Mutex,
+    token_bucket::TokenBucket,
+};
 use std::{
     collections::VecDeque,
     time::{Duration, Instant},
 };
-use tokio::{
-    io::{AsyncRead, AsyncReadExt},
-    process::{Child, ChildStderr, ChildStdout},
-};
+use tokio::io::{AsyncRead, AsyncReadExt};
 use tracing::{debug, info};
 
 /// Maximum length of a line, in bytes. The rest of a longer line is dropped.

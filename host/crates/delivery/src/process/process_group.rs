@@ -1,11 +1,11 @@
 //! Process group: a child process and its descendants, which are signalled and killed together.
 
 use super::{signal_name::Signal, start_file_access};
-use reloader_util::child_process;
+use reloader_util::child_process::{self, Child, Pipes};
 use rustix::process::{Pid, kill_process, kill_process_group, test_kill_process_group};
 use std::{io, process::ExitStatus, time::Duration};
 use tokio::{
-    process::{Child, Command},
+    process::Command,
     time::{Instant, sleep, timeout_at},
 };
 
@@ -27,9 +27,13 @@ const GROUP_POLL_INTERVAL: Duration = Duration::from_millis(10);
 impl ProcessGroup {
     /// Spawns the command as the leader of a new process group. On Linux, the child gets `death_signal`
     /// when the host dies.
-    pub(super) async fn spawn(mut command: Command, death_signal: Signal) -> io::Result<Self> {
+    pub(super) async fn spawn(
+        mut command: Command,
+        pipes: Pipes,
+        death_signal: Signal,
+    ) -> io::Result<Self> {
         command.process_group(0);
-        Self::new(command, death_signal, true).await
+        Self::new(command, pipes, death_signal, true).await
     }
 
     /// Spawns the command in the host's process group, for use on a terminal.
@@ -39,17 +43,17 @@ impl ProcessGroup {
         command: Command,
         death_signal: Signal,
     ) -> io::Result<Self> {
-        Self::new(command, death_signal, false).await
+        Self::new(command, Pipes::default(), death_signal, false).await
     }
 
     async fn new(
-        mut command: Command,
+        command: Command,
+        pipes: Pipes,
         death_signal: Signal,
         has_own_group: bool,
     ) -> io::Result<Self> {
-        command.kill_on_drop(true);
         start_file_access::access_files(&command).await?;
-        let child = child_process::spawn(command, death_signal.number()).await?;
+        let child = child_process::spawn(command, pipes, death_signal.number()).await?;
         let leader = child.id().and_then(|id| Pid::from_raw(id.try_into().ok()?));
         Ok(Self { child, leader, has_own_group, is_released: false })
     }

@@ -4,7 +4,7 @@ use super::{
     command_line::CommandLine, command_settings::default_kill_signal, process_group::ProcessGroup,
     signal_name::Signal, start_file_access::access_files, supervisor_log::SupervisorLog,
 };
-use reloader_util::{backoff, units::Time};
+use reloader_util::{backoff, child_process::Pipes, units::Time};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::{
@@ -163,7 +163,7 @@ impl SupervisorSettings {
         if io::stdin().is_terminal() {
             ProcessGroup::spawn_in_host_group(command, DEATH_SIGNAL).await
         } else {
-            ProcessGroup::spawn(command, DEATH_SIGNAL).await
+            ProcessGroup::spawn(command, Pipes::default(), DEATH_SIGNAL).await
         }
     }
 

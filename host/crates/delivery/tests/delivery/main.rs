@@ -7,7 +7,7 @@ mod exec_and_signal;
 mod files;
 mod harness;
 mod killed_writer;
-mod notifiers_of_files;
+mod notifiers_run_if_files_changed;
 mod pid1;
 mod repair;
 mod several_sources_and_bursts;

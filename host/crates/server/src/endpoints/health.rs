@@ -2,8 +2,8 @@
 
 use crate::{
     auth::{Caller, VisibleSources},
+    coalesced_response_builds::{Built, Document, ResponseKey},
     problem::Problem,
-    shared_responses::{Built, Document, ResponseKey},
     shared_state::SharedState,
 };
 use axum::{

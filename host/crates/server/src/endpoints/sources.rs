@@ -2,9 +2,9 @@
 
 use crate::{
     auth::Caller,
+    coalesced_response_builds::{Built, Document, ResponseKey},
     openapi_responses::{ListErrors, StatusErrors},
     problem::Problem,
-    shared_responses::{Built, Document, ResponseKey},
     shared_state::SharedState,
 };
 use axum::{

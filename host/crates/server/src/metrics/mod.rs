@@ -4,11 +4,11 @@ pub mod catalog;
 
 use crate::{
     auth::{Caller, VisibleSources},
+    coalesced_response_builds::{Built, Document, ResponseKey},
     http_metrics::HttpMetrics,
     metrics::catalog::{Metric, MetricKind, MetricUnit, SourceHistogram, one_if},
     openapi_responses::Unauthorized,
     problem::Problem,
-    shared_responses::{Built, Document, ResponseKey},
     shared_state::SharedState,
 };
 use axum::{Extension, Router, extract::State, response::Response, routing::get};

@@ -2,15 +2,15 @@
 //! that is durable. The argument is the directory of the store. The test `killed` starts and kills the program.
 #![allow(clippy::unwrap_used, reason = "a failed setup step fails the test")]
 
-#[path = "../state/deterministic_records.rs"]
-mod deterministic_records;
 #[path = "../state/harness.rs"]
 mod harness;
+#[path = "../state/test_record_generator.rs"]
+mod test_record_generator;
 
-use deterministic_records::{SOURCES, name, rolled_back_to, value};
 use harness::{DEADLINE, open};
 use reloader_state::{Record, Saved, State};
 use std::{env, io::Write, path::Path, sync::mpsc, thread};
+use test_record_generator::{SOURCES, name, rolled_back_to, value};
 
 fn main() {
     let directory = env::args().nth(1).unwrap();

@@ -1,7 +1,7 @@
 //! Crash safety: a host killed at any instant keeps every record that it acknowledged.
 
-use crate::deterministic_records::{SOURCES, name, rolled_back_to, value};
 use crate::harness::{DEADLINE, open};
+use crate::test_record_generator::{SOURCES, name, rolled_back_to, value};
 use reloader_state::HistoryEvent;
 use std::{
     collections::HashMap,

@@ -34,6 +34,33 @@ fn hung_programs_are_not_forked_and_delay_no_command() {
     assert_eq!(next.stop().code(), Some(0), "{}", next.stderr());
 }
 
+/// A child gets no copy of a file that another thread has open. It would have to close the file before it executes its
+/// program, and the file system of the file does not answer.
+#[test]
+fn command_starts_while_read_of_other_source_hangs() {
+    let t = TestHost::new();
+    fs::create_dir(t.path("hung")).unwrap();
+    t.write("app.in", "1");
+    let Some(mount) = HungMount::at_first_read(&t.path("hung")) else { return };
+    let hung = "[[source]]\nname = \"hung\"\nplugin = \"file\"\nrequired = false\nconfig = { path = \"hung/file\" }\n";
+    let exec = "[[source.sink]]\ntype = \"exec\"\ncommand = [\"/bin/sh\", \"-c\", \"cat > app.out.new && mv \
+                app.out.new app.out\"]\n";
+    t.write("reloader.toml", format!("{hung}{}", source("app", exec)));
+    let mut host = t.run(&["run", "--config", "reloader.toml"]);
+    t.wait_for_file("app.out", "1");
+    wait_until("the read of the file", || {
+        let open = fs::read_dir(format!("/proc/{}/fd", host.id())).unwrap().flatten();
+        let mut targets = open.filter_map(|entry| fs::read_link(entry.path()).ok());
+        targets.any(|target| target == mount.path().join("file"))
+    });
+    for value in ["2", "3"] {
+        t.replace("app.in", value);
+        t.wait_for_file("app.out", value);
+    }
+    drop(mount);
+    assert_eq!(host.stop().code(), Some(0), "{}", host.stderr());
+}
+
 /// The supervised program is stopped while its start waits for the file system.
 #[test]
 fn hung_start_of_command_does_not_delay_stop() {
