@@ -101,6 +101,10 @@ fn log_and_execute(cli: Cli) -> Result<(), CliError> {
             let _log = logging::start(&common, &LogTable::default(), None);
             on_tokio(run.execute(&common))
         }
+        Some((config, signals)) if let Some(limit) = run.once_limit() => {
+            let _log = logging::start(&common, &config.log, None);
+            on_tokio(run_config::run_once(config, signals, limit, &common))
+        }
         Some((config, signals)) => {
             let status_table = run_config::status_table(&common, &config);
             let _log = logging::start(&common, &config.log, status_table.clone());

@@ -10,16 +10,17 @@ use crate::{
     start_plugin_host::start_plugin_host,
     systemd,
 };
-use reloader_app::{App, Config, ControlRequest, LogFormat, LogLevel, Outcome};
+use reloader_app::{App, Config, ControlRequest, LogFormat, LogLevel, Outcome, Unfinished};
 use reloader_plugin_runtime::Limits;
 use reloader_server::{ServeError, Server};
 use std::{
     io::{IsTerminal, stderr, stdout},
+    pin::pin,
     time::Duration,
 };
 use tokio::{
     sync::{mpsc, watch},
-    time::{Instant, timeout_at},
+    time::{Instant, sleep, timeout_at},
 };
 use tracing::warn;
 
@@ -111,6 +112,66 @@ pub(crate) async fn run(
         Outcome::Command(status) => Err(CliError::Reported(status)),
         Outcome::PermanentFailure(reason) => Err(CliError::Usage(reason)),
     }
+}
+
+/// Runs `host run --config --once`: reads each source and delivers its value to each sink, for `limit` at most. Starts
+/// neither the API nor `[command]`.
+pub(crate) async fn run_once(
+    mut config: Config,
+    signals: SignalRequests,
+    limit: Duration,
+    common: &CommonArgs,
+) -> Result<(), CliError> {
+    let SignalRequests { mut requests, stop_limit } = signals;
+    stop_limit.send_replace(STOP_LIMIT);
+    config.command = None;
+    let runtime = start_plugin_host(common, Limits::default())?;
+    let started = Instant::now();
+    let ready = async {
+        let prepared = reloader_app::prepare(&runtime, &config)
+            .await
+            .map_err(|error| invalid_config(&error))?;
+        App::start(runtime.clone(), config, prepared)
+            .await
+            .map_err(|error| CliError::Runtime(message(&error)))
+    };
+    let stopped = || CliError::Runtime("stopped before all values were delivered".into());
+    let app = tokio::select! {
+        app = ready => app?,
+        () = stop_requested(&mut requests) => return Err(stopped()),
+        () = sleep(limit) => return Err(not_delivered(&[], limit)),
+    };
+    let handle = app.handle();
+    let (stop, stop_requests) = mpsc::channel(1);
+    let delivering = async {
+        let unfinished = tokio::select! {
+            unfinished = handle.delivered_once(limit.saturating_sub(started.elapsed())) => unfinished,
+            () = stop_requested(&mut requests) => return Err(stopped()),
+        };
+        // Read before the sinks are stopped.
+        let _ = stop.send(ControlRequest::Stop).await;
+        Ok(unfinished)
+    };
+    let mut running = pin!(app.run(stop_requests));
+    let unfinished = tokio::select! {
+        unfinished = delivering => unfinished,
+        // All sources have ended.
+        _ = &mut running => return Err(not_delivered(&handle.unfinished(), limit)),
+    };
+    drop(stop);
+    running.await;
+    let unfinished = unfinished?;
+    if unfinished.is_empty() { Ok(()) } else { Err(not_delivered(&unfinished, limit)) }
+}
+
+/// Returns the error that lists what `--once` has not delivered.
+fn not_delivered(unfinished: &[Unfinished], limit: Duration) -> CliError {
+    let limit = humantime::format_duration(limit);
+    let lines = unfinished.iter().map(|it| format!("\n{it}"));
+    CliError::Runtime(format!(
+        "not everything is delivered (`--timeout {limit}`):{}",
+        lines.collect::<String>()
+    ))
 }
 
 /// Returns the message of an error, followed by its causes. Omits a cause with which the message already ends.

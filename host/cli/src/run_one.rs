@@ -41,7 +41,7 @@ pub(crate) struct RunArgs {
     /// Configuration file with sources and sinks, instead of a plugin and its settings
     // `--config` conflicts with the arguments for a single source.
     #[arg(long, value_name = "FILE", conflicts_with_all = [
-        "plugin", "settings", "name", "strategy", "interval", "stale_after", "once", "format", "credentials",
+        "plugin", "settings", "name", "strategy", "interval", "stale_after", "format", "credentials",
         "LimitArgs", "GrantArgs", "NetworkArgs",
     ])]
     config: Option<PathBuf>,
@@ -64,9 +64,19 @@ pub(crate) struct RunArgs {
     /// 30s]. While a watch works, this time is at least twice the limit `liveness`
     #[arg(long, value_name = "DURATION")]
     stale_after: Option<Time>,
-    /// Print the current value and exit
+    /// With `--plugin`, print the current value and exit. With `--config`, read each source, deliver its value to each
+    /// sink, and exit: with status 0, or 1 and the names of what failed. `[command]` and the API are not started
     #[arg(long)]
     once: bool,
+    /// Time limit of `--once` with `--config`
+    #[arg(
+        long,
+        default_value = "30s",
+        value_name = "DURATION",
+        requires = "once",
+        conflicts_with = "plugin"
+    )]
+    timeout: Time,
     /// `json`: one JSON object per line; `raw`: only the content, followed by a newline unless the content ends with
     /// one (with `--once`, byte for byte)
     #[arg(long, value_enum, default_value = "json")]
@@ -99,6 +109,11 @@ enum StrategyArg {
 }
 
 impl RunArgs {
+    /// Returns the time limit of a single delivery (`--once`).
+    pub(crate) fn once_limit(&self) -> Option<Duration> {
+        self.once.then_some(self.timeout.0)
+    }
+
     /// Returns whether a configuration file is run.
     pub(crate) fn has_config(&self) -> bool {
         self.config.is_some()

@@ -19,9 +19,16 @@ impl Format {
     /// Parses a text of this format. An error is like `invalid JSON at line 1, column 5: expected value`.
     pub(crate) fn parse(self, content: &[u8]) -> Result<Value, String> {
         let text = str::from_utf8(content).map_err(|error| utf8_error(error, content))?;
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         match self {
             Self::Json => serde_json::from_str(text).map_err(|error| json_error(&error)),
-            Self::Yaml => serde_saphyr::from_str(text).map_err(|error| yaml_error(&error)),
+            Self::Yaml => {
+                // The same options as in the host.
+                let mut options = serde_saphyr::Options::default();
+                options.strict_booleans = true;
+                options.leading_zero_numbers_as_strings = true;
+                serde_saphyr::from_str_with_options(text, options).map_err(|error| yaml_error(&error))
+            }
             Self::Toml => {
                 let parsed = text.parse().map_err(|error| toml_error(&error, content))?;
                 Ok(toml_to_json(toml::Value::Table(parsed)))

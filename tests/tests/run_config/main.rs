@@ -20,6 +20,7 @@ mod hung_sinks;
 mod hung_socket_directory;
 mod hung_state_directory;
 mod notifiers_of_rendered_files;
+mod one_time_delivery;
 mod persistent_state;
 mod process_limits;
 mod sd_notify;

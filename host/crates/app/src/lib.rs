@@ -37,6 +37,7 @@ mod config_preflight;
 mod config_read_pool;
 mod config_reload;
 mod managed_source;
+mod one_time_delivery;
 mod online_check;
 mod operation_error;
 mod operations;
@@ -63,6 +64,7 @@ pub use config::{
     LogFormat, LogLevel, LogTable, Scope, SourceConfig, StateTable, Token, TokenDigest, schema,
 };
 pub use config_preflight::preflight_warnings;
+pub use one_time_delivery::Unfinished;
 pub use online_check::{SourceCheck, check_online};
 pub use operation_error::OperationError;
 pub use phase::Phase;

@@ -162,6 +162,16 @@ impl SinkSet {
         all.iter().map(report).collect()
     }
 
+    /// Calls `select` with the name and the status of each sink, and returns its results.
+    pub(crate) fn filter_map_status<T>(
+        &self,
+        select: impl Fn(&str, &SinkStatus) -> Option<T>,
+    ) -> Vec<T> {
+        let all = self.0.lock();
+        let selected = all.iter().map(|running| select(&running.name, &running.status.borrow()));
+        selected.flatten().collect()
+    }
+
     /// Returns the counters of each sink, for the source or group `owner`.
     pub(crate) fn counts(&self, owner: &str) -> Vec<SinkCounts> {
         let count = |running: &RunningSink| {

@@ -2,11 +2,12 @@
 
 use crate::{
     preflight_warning::PreflightWarning,
+    process::command_line::CommandLine,
     serial_blocking_jobs::POOL,
     sink_settings::{SinkKind, SinkSettings},
     sinks::exec::ExecSettings,
 };
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 /// Maximum duration of the preflight check of one sink. Longer than the 5-second deadline for the read of one
 /// secret file within the check.
@@ -41,12 +42,27 @@ impl SinkKind {
     fn preflight(&self, sources: &[String]) -> Vec<PreflightWarning> {
         match self {
             Self::Stdout(_) | Self::Signal(_) => Vec::new(),
-            Self::File(settings) => settings.preflight(),
+            Self::File(settings) => {
+                let mut warnings = settings.preflight();
+                warnings.extend(check_preflight(settings.check.as_ref()));
+                warnings
+            }
             Self::Exec(ExecSettings { command, directory, env, .. }) => {
                 command.preflight(directory.as_deref(), env)
             }
             Self::Webhook(settings) => settings.preflight(),
-            Self::Template(settings) => settings.preflight(sources),
+            Self::Template(settings) => {
+                let mut warnings = settings.preflight(sources);
+                warnings.extend(check_preflight(settings.check.as_ref()));
+                warnings
+            }
         }
     }
+}
+
+/// Returns the reasons why the command that checks a file cannot be started.
+fn check_preflight(check: Option<&CommandLine>) -> Vec<PreflightWarning> {
+    let warnings = check.map(|command| command.preflight(None, &BTreeMap::new()));
+    let warnings = warnings.unwrap_or_default();
+    warnings.into_iter().map(|(_, message)| ("check", message)).collect()
 }

@@ -2,6 +2,7 @@
 
 use crate::{
     delivery_values::Update,
+    process::{command_line::CommandLine, command_settings::default_kill_after},
     sink::{Sink, SinkError},
     sinks::{
         exec::{Exec, ExecSettings},
@@ -73,7 +74,7 @@ pub enum SinkKind {
 }
 
 /// Default timeout of one delivery attempt.
-const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
+pub(crate) const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
 /// Default maximum number of retries with backoff after a failed delivery.
 const DEFAULT_RETRIES: u32 = 10;
 /// Default interval of retries after `retries` is exhausted.
@@ -141,7 +142,17 @@ impl SinkSettings {
     /// command, which may contain the value.
     #[must_use]
     pub fn runs_command(&self) -> bool {
-        matches!(self.kind, SinkKind::Exec(_))
+        matches!(self.kind, SinkKind::Exec(_)) || self.check().is_some()
+    }
+
+    /// Returns the command that checks new content of the file that the sink writes, if any.
+    #[must_use]
+    pub fn check(&self) -> Option<&CommandLine> {
+        match &self.kind {
+            SinkKind::File(settings) => settings.check.as_ref(),
+            SinkKind::Template(settings) => settings.check.as_ref(),
+            _ => None,
+        }
     }
 
     /// Returns the path of the template file that the sink reads, if any.
@@ -173,16 +184,16 @@ impl SinkSettings {
     ///
     /// Returns an error for settings that can never work, e.g. an invalid template or URL.
     pub fn build(&self, owner: &str) -> Result<Box<dyn Sink>, SinkError> {
+        let label = format!("{owner}/{}", self.name().unwrap_or(self.kind()));
         Ok(match self.kind.clone() {
             SinkKind::Stdout(settings) => Box::new(StdoutSink::new(settings.format)),
-            SinkKind::File(settings) => Box::new(File::new(settings)),
-            SinkKind::Exec(settings) => {
-                let label = format!("{owner}/{}", self.name().unwrap_or("exec"));
-                Box::new(Exec::new(label, settings, self.timeout()))
-            }
+            SinkKind::File(settings) => Box::new(File::named(&label, settings, self.timeout())),
+            SinkKind::Exec(settings) => Box::new(Exec::new(label, settings, self.timeout())),
             SinkKind::Signal(settings) => Box::new(SignalSink::new(settings)),
             SinkKind::Webhook(settings) => Box::new(Webhook::new(settings)?),
-            SinkKind::Template(settings) => Box::new(Template::new(&settings)?),
+            SinkKind::Template(settings) => {
+                Box::new(Template::named(&label, &settings, self.timeout())?)
+            }
         })
     }
 
@@ -193,6 +204,8 @@ impl SinkSettings {
             // `Exec` stops the command after its timeout. The worker waits longer: also for the start,
             // the grace period and the cleanup.
             SinkKind::Exec(exec) => self.timeout() + exec.kill_after.0 + EXEC_OVERHEAD,
+            // The check of a file has the same timeout.
+            _ if self.check().is_some() => self.timeout() + default_kill_after().0 + EXEC_OVERHEAD,
             _ => self.timeout(),
         };
         WorkerSettings {

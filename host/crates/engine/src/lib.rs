@@ -113,5 +113,5 @@ pub use inputs_and_effects::{Effect, Input, Report, Role, Session};
 /// Deserialization of values into the application's own types.
 #[cfg(feature = "decode")]
 pub mod decode {
-    pub use crate::typed_value_decode::{DecodeError, Format};
+    pub use crate::typed_value_decode::{DecodeError, Format, text};
 }

@@ -1,4 +1,4 @@
-//! Memory limits for parsing TOML and YAML: a small document can need far more memory than its own
+//! Options and memory limits for parsing TOML and YAML: a small document can need far more memory than its own
 //! size.
 //!
 //! The YAML parser has a budget of nodes, aliases and events recorded for anchors. The TOML parser
@@ -46,11 +46,16 @@ pub fn check_toml(text: &str) -> Result<(), TooComplex> {
     Ok(())
 }
 
-/// Returns the limits of the YAML parser: its defaults (250,000 nodes, 50,000 aliases, 64 levels),
-/// but at most 250,000 events recorded for anchors, which is less than the default.
+/// Returns the options of the YAML parser. The limits are its defaults (250,000 nodes, 50,000 aliases, 64 levels), but
+/// at most 250,000 events recorded for anchors, which is less than the default.
+///
+/// Only `true` and `false` are booleans, as in YAML 1.2: `NO`, `on` and `y` are texts. A number with leading zeros,
+/// such as a file mode or an identifier, is a text if the target type accepts any value.
 #[must_use]
 pub fn yaml_options() -> serde_saphyr::Options {
     let mut options = serde_saphyr::Options::default();
+    options.strict_booleans = true;
+    options.leading_zero_numbers_as_strings = true;
     if let Some(budget) = &mut options.budget {
         budget.max_recorded_anchor_events = MAX_YAML_RECORDED_EVENTS;
     }

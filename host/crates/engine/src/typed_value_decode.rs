@@ -30,6 +30,17 @@ pub enum DecodeError {
     /// Content that is not valid UTF-8.
     #[error("the value is not UTF-8: {0}")]
     Encoding(#[from] std::str::Utf8Error),
+    /// Content in UTF-16, with a byte order mark.
+    #[error("the value is encoded as UTF-16, expected UTF-8")]
+    Utf16,
+    /// Number of TOML that other formats do not have.
+    #[error("cannot decode the value as JSON: `{key}` is {number}")]
+    NotFinite {
+        /// Key of the number, with the keys of its tables.
+        key: String,
+        /// The number: `nan`, `inf` or `-inf`.
+        number: f64,
+    },
     /// Invalid JSON, or JSON that does not match the target type.
     #[error("cannot decode the value as JSON: {0}")]
     Json(#[from] serde_json::Error),
@@ -89,7 +100,7 @@ impl Snapshot {
     ///
     /// [`DecodeError`] if the content is invalid or exceeds a limit.
     pub fn decode_as<T: DeserializeOwned>(&self, format: Format) -> Result<T, DecodeError> {
-        let text = std::str::from_utf8(&self.content)?;
+        let text = text(&self.content)?;
         Ok(match format {
             Format::Json => serde_json::from_str(text)?,
             Format::Toml => {
@@ -101,6 +112,60 @@ impl Snapshot {
             }
         })
     }
+}
+
+impl Snapshot {
+    /// Decodes the value in the given format into the data model of JSON, regardless of the media type. The keys of
+    /// tables keep their order. A date of TOML becomes a string; [`decode_as`](Self::decode_as) supports dates only
+    /// for target types that do, such as `toml::value::Datetime`.
+    ///
+    /// # Errors
+    ///
+    /// See [`decode_as`](Self::decode_as). Also a number of TOML that is not finite.
+    pub fn decode_document(&self, format: Format) -> Result<serde_json::Value, DecodeError> {
+        match format {
+            Format::Json | Format::Yaml => self.decode_as(format),
+            Format::Toml => toml_to_json(self.decode_as(format)?, ""),
+        }
+    }
+}
+
+/// Returns the content as text, without a byte order mark.
+///
+/// # Errors
+///
+/// The content is not UTF-8.
+pub fn text(content: &[u8]) -> Result<&str, DecodeError> {
+    if content.starts_with(b"\xff\xfe") || content.starts_with(b"\xfe\xff") {
+        return Err(DecodeError::Utf16);
+    }
+    let text = std::str::from_utf8(content)?;
+    Ok(text.strip_prefix('\u{feff}').unwrap_or(text))
+}
+
+/// Converts a value of TOML. `key` is its key, with the keys of its tables.
+fn toml_to_json(value: toml::Value, key: &str) -> Result<serde_json::Value, DecodeError> {
+    Ok(match value {
+        toml::Value::String(text) => text.into(),
+        toml::Value::Integer(number) => number.into(),
+        toml::Value::Float(number) if number.is_finite() => number.into(),
+        toml::Value::Float(number) => {
+            return Err(DecodeError::NotFinite { key: key.into(), number });
+        }
+        toml::Value::Boolean(value) => value.into(),
+        toml::Value::Datetime(date) => date.to_string().into(),
+        toml::Value::Array(items) => {
+            let items = items.into_iter().map(|item| toml_to_json(item, key));
+            items.collect::<Result<Vec<_>, _>>()?.into()
+        }
+        toml::Value::Table(table) => {
+            let entry = |(name, value): (String, toml::Value)| {
+                let key = if key.is_empty() { name.clone() } else { format!("{key}.{name}") };
+                Ok::<_, DecodeError>((name, toml_to_json(value, &key)?))
+            };
+            serde_json::Value::Object(table.into_iter().map(entry).collect::<Result<_, _>>()?)
+        }
+    })
 }
 
 #[cfg(test)]
@@ -127,6 +192,32 @@ mod tests {
             let config: Config = snapshot(content, media_type).decode().expect(media_type);
             assert_eq!(config, Config { port: 1 });
         }
+    }
+
+    #[test]
+    fn toml_document_keeps_dates_and_order() {
+        let document = |text| Snapshot::new(text).decode_document(Format::Toml);
+        let toml = "d = 2026-01-02\nt = 2026-01-02T03:04:05Z\nz = [1.5]\na = { c = true }\n";
+        let json = r#"{"d":"2026-01-02","t":"2026-01-02T03:04:05Z","z":[1.5],"a":{"c":true}}"#;
+        assert_eq!(document(toml).expect("a document").to_string(), json);
+        let error = document("[a]\nb = [nan]").expect_err("not finite").to_string();
+        assert_eq!(error, "cannot decode the value as JSON: `a.b` is NaN");
+    }
+
+    #[test]
+    fn yaml_texts_that_look_like_other_values_are_kept() {
+        let yaml = "country: NO\nonoff: on\ny: y\nmode: 0644\nid: 0008\nport: 80\n";
+        let document = Snapshot::new(yaml).decode_document(Format::Yaml).expect("a document");
+        let json = r#"{"country":"NO","onoff":"on","y":"y","mode":"0644","id":"0008","port":80}"#;
+        assert_eq!(document.to_string(), json);
+    }
+
+    #[test]
+    fn byte_order_mark_is_skipped() {
+        let marked = Snapshot::new("\u{feff}{\"port\": 1}\r\n");
+        assert_eq!(marked.decode_as::<Config>(Format::Json).expect("JSON"), Config { port: 1 });
+        let utf16 = Snapshot::new(&b"\xff\xfe{\0}\0"[..]).decode_as::<Config>(Format::Json);
+        assert!(utf16.expect_err("UTF-16").to_string().contains("UTF-16"));
     }
 
     #[test]

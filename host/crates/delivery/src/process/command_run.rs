@@ -13,6 +13,7 @@ use reloader_fs_watch::access_within;
 use reloader_util::child_process::{ChildStdin, Pipes};
 use std::{
     env, io,
+    path::PathBuf,
     process::{ExitStatus, Stdio},
     time::Duration,
 };
@@ -35,6 +36,8 @@ pub enum CommandInput {
     /// contains the path of the first file, or `/dev/null` if there are no files; the same path replaces
     /// `{file}` in the words of the command. File names must not contain `/`.
     Files(Vec<(String, Bytes)>),
+    /// A file of the caller, as in [`Files`](Self::Files): its path is in `RELOADER_FILE` and replaces `{file}`.
+    ExistingFile(PathBuf),
 }
 
 /// Reason why the run of a command failed.
@@ -139,9 +142,14 @@ impl CommandSettings {
     ) -> Result<(), CommandError> {
         let name = || self.command.to_string();
         let io = |cause| CommandError::Io { command: name(), cause };
+        let mut existing = None;
         let (files, input) = match input {
             CommandInput::Empty => (None, None),
             CommandInput::Stdin(content) => (None, Some(content)),
+            CommandInput::ExistingFile(path) => {
+                existing = Some(path);
+                (None, None)
+            }
             CommandInput::Files(files) => {
                 let parent = env::temp_dir();
                 let writing = access_within(&parent, FILE_TIMEOUT, move || {
@@ -153,13 +161,17 @@ impl CommandSettings {
                 (Some(written.map_err(io)?), None)
             }
         };
-        let file = files.as_ref().map(|(first, _)| first.display().to_string());
+        let file = files.as_ref().map(|(first, _)| first).or(existing.as_ref());
+        let file = file.map(|path| path.display().to_string());
         let mut command = self.command.to_command(|word| match &file {
             Some(file) => word.replace("{file}", file),
             None => word.to_owned(),
         });
-        if let (Some(file), Some((_, directory))) = (&file, &files) {
-            command.env("RELOADER_FILE", file).env("RELOADER_DIRECTORY", directory.path());
+        if let Some(file) = &file {
+            command.env("RELOADER_FILE", file);
+        }
+        if let Some((_, directory)) = &files {
+            command.env("RELOADER_DIRECTORY", directory.path());
         }
         command
             .envs(env.iter().map(|(name, value)| (name, value)))

@@ -9,174 +9,59 @@
 use super::{
     file_attributes::{Attributes, INHERITED_MODE_MASK, PRIVATE_MODE},
     file_settings::{Backup, TargetSettings},
-    path_resolution::{check_file_owner, directory_of, resolve_links},
-    temporary_file::{remove_stale_temporaries, temporary},
+    path_resolution::{check_file_owner, directory_of},
+    temporary_file::temporary,
 };
-use crate::{
-    serial_blocking_jobs::{BlockingJobs, BlockingOperation},
-    sink::{Delivered, ExternalChange, FileContent, SinkError},
-};
+use crate::sink::Delivered;
 use reloader_fs_watch::{FileFingerprint, open_without_following_link};
-use reloader_util::{blocking_pool::BlockingError, digest::Digest, sync::Mutex};
 use rustix::{fs::OFlags, io::Errno};
 use std::{
     fs::{self, File, Metadata, OpenOptions, Permissions},
     io::{self, ErrorKind, Read, Seek, Write},
     os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt},
-    path::Path,
-    sync::Arc,
-    time::Duration,
+    path::{Path, PathBuf},
 };
+use tempfile::NamedTempFile;
 
 /// Size of the buffer that compares a file with new content, in bytes.
 const COMPARE_BUFFER_BYTES: usize = 64 << 10;
 
-/// A file that is written repeatedly, by one writer at a time.
-#[derive(Debug)]
-pub(super) struct Target {
-    settings: Arc<TargetSettings>,
-    /// Blocking operations of the sink, run one at a time.
-    jobs: BlockingJobs<TargetState>,
-    /// Content after the last successful write or removal.
-    content: Arc<Mutex<Option<FileContent>>>,
+/// New content of a file, before it replaces the file.
+pub(super) struct Staged {
+    directory: PathBuf,
+    attributes: Attributes,
+    /// File with the new content; `None` if a file is overwritten in place without a check.
+    pub(super) file: Option<NamedTempFile>,
 }
 
-/// State of a [`Target`] after its previous operations.
-#[derive(Debug, Default)]
-struct TargetState {
-    /// `true` after the removal of temporary files that a crashed host has left.
-    is_cleaned_up: bool,
-    /// Fingerprint of the file after the last write; `None` before the first write, after a failed write, and
-    /// after a removal.
-    written: Option<FileFingerprint>,
+/// Result of the preparation of a write.
+pub(super) enum Preparation {
+    /// The file already has the content.
+    Unchanged(Written),
+    /// The file has to be replaced.
+    Staged(Staged),
 }
 
 /// Result of a successful write to the target file.
-struct Written {
-    delivered: Delivered,
+pub(super) struct Written {
+    pub(super) delivered: Delivered,
     /// `true` if the content of the file was different.
-    is_content_changed: bool,
+    pub(super) is_content_changed: bool,
     /// Fingerprint of the file with the new content.
-    fingerprint: FileFingerprint,
+    pub(super) fingerprint: FileFingerprint,
 }
-
-impl Target {
-    pub(super) fn new(settings: TargetSettings) -> Self {
-        Self {
-            settings: Arc::new(settings),
-            jobs: BlockingJobs::default(),
-            content: Arc::default(),
-        }
-    }
-
-    /// Writes `content`, or removes the file if `content` is `None`.
-    pub(super) async fn write(
-        &self,
-        content: Option<bytes::Bytes>,
-    ) -> Result<Delivered, SinkError> {
-        let (settings, known) = (Arc::clone(&self.settings), Arc::clone(&self.content));
-        let writing = self.jobs.run(self.operation("writing"), move |state| {
-            state.written = None;
-            let path = resolve_links(&settings.path)?;
-            if !std::mem::replace(&mut state.is_cleaned_up, true) {
-                remove_stale_temporaries(&path);
-            }
-            let (delivered, is_changed, digest) = match content {
-                None => {
-                    let delivered = settings.remove(&path)?;
-                    (delivered, delivered == Delivered::Changed, None)
-                }
-                Some(content) => {
-                    let written = settings.write(&path, &content)?;
-                    state.written = Some(written.fingerprint);
-                    let digest = Digest::of(&content);
-                    (written.delivered, written.is_content_changed, Some(digest))
-                }
-            };
-            let mut known = known.lock();
-            let writes = known.map_or(0, |known| known.writes) + u64::from(is_changed);
-            *known = Some(FileContent { digest, writes });
-            Ok(delivered)
-        });
-        let written = writing.await.unwrap_or_else(|error| Err(error.into()));
-        written.map_err(|error| self.explain(&error))
-    }
-
-    /// Runs another blocking operation of the same sink, e.g. reading a template, after the previous operation.
-    pub(super) async fn run<R: Send + 'static>(
-        &self,
-        operation: BlockingOperation,
-        job: impl FnOnce() -> R + Send + 'static,
-    ) -> Result<R, BlockingError> {
-        self.jobs.run(operation, move |_| job()).await
-    }
-
-    /// See [`Sink::file_content`](crate::Sink::file_content).
-    pub(super) fn content(&self) -> Option<FileContent> {
-        *self.content.lock()
-    }
-
-    /// Returns the blocking operation that is accessing the file, if any.
-    pub(super) fn blocking_operation(&self) -> Option<BlockingOperation> {
-        self.jobs.operation()
-    }
-
-    /// See [`Sink::repair_interval`](crate::Sink::repair_interval).
-    pub(super) fn repair_interval(&self) -> Option<Duration> {
-        self.settings.repair_interval.0
-    }
-
-    /// Compares the fingerprint of the file with its fingerprint after the last write. Returns `None` if both are
-    /// equal, if no write has succeeded, or while another operation runs.
-    pub(super) async fn external_change(&self) -> Option<ExternalChange> {
-        // In most checks, the metadata in the kernel's cache is unchanged. Otherwise, a blocking thread reads the
-        // metadata again, because the file system may not answer.
-        let path = &self.settings.path;
-        let may_differ = self.jobs.try_read(|state| {
-            state.written.is_some_and(|it| FileFingerprint::read_cached(path) != Some(it))
-        });
-        if may_differ != Some(true) {
-            return None;
-        }
-        let settings = Arc::clone(&self.settings);
-        let compared = self.jobs.try_run(self.operation("checking"), move |state| {
-            let written = state.written?;
-            match fs::metadata(&settings.path) {
-                Ok(found) if FileFingerprint::from_metadata(&found) == written => None,
-                Ok(_) => Some("another program has changed the file".to_owned()),
-                Err(error) if error.kind() == ErrorKind::NotFound => {
-                    Some("the file is missing".to_owned())
-                }
-                Err(error) => Some(format!("the file cannot be examined: {error}")),
-            }
-        });
-        let reason = compared.await?.unwrap_or_else(|error| Some(error.to_string()))?;
-        Some(ExternalChange { path: self.settings.path.clone(), reason })
-    }
-
-    fn operation(&self, verb: &str) -> BlockingOperation {
-        BlockingOperation::on_file(verb, &self.settings.path)
-    }
-
-    /// Returns the error for the operator, with a hint.
-    fn explain(&self, error: &io::Error) -> SinkError {
-        let path = self.settings.path.display();
-        let hint = match error.kind() {
-            ErrorKind::ResourceBusy => {
-                "; hint: set `in-place = true`, since the file is a mount point"
-            }
-            ErrorKind::NotFound if !self.settings.create_directories => {
-                "; hint: create its directory or set `create-directories = true`"
-            }
-            _ => "",
-        };
-        SinkError::transient(format!("cannot write `{path}`: {error}{hint}"))
-    }
-}
-
 impl TargetSettings {
     /// Writes `content` to `path`, unless the file already has this content and these attributes.
-    fn write(&self, path: &Path, content: &[u8]) -> io::Result<Written> {
+    pub(super) fn write(&self, path: &Path, content: &[u8]) -> io::Result<Written> {
+        match self.prepare(path, content)? {
+            Preparation::Unchanged(written) => Ok(written),
+            Preparation::Staged(staged) => self.commit(path, content, staged),
+        }
+    }
+
+    /// Writes `content` to a temporary file, unless the file at `path` already has this content. In the latter case, sets
+    /// its attributes.
+    pub(super) fn prepare(&self, path: &Path, content: &[u8]) -> io::Result<Preparation> {
         let directory = directory_of(path);
         if self.create_directories {
             create_directories(&directory)?;
@@ -195,29 +80,51 @@ impl TargetSettings {
                     *metadata = file.metadata()?;
                 }
                 let fingerprint = FileFingerprint::from_metadata(&*metadata);
-                return Ok(Written { delivered, is_content_changed: false, fingerprint });
-            }
-            if let Backup::Suffix(suffix) = &self.backup {
-                let mut backup = path.as_os_str().to_owned();
-                backup.push(suffix);
-                self.back_up(path, &directory, Path::new(&backup), file, metadata)?;
+                let written = Written { delivered, is_content_changed: false, fingerprint };
+                return Ok(Preparation::Unchanged(written));
             }
         }
-        let file = if self.in_place {
-            let mut file = open_in_place(path, previous.map(|(_, metadata)| metadata).as_ref())?;
-            attributes.apply(&file)?;
-            file.write_all(content)?;
-            // Truncates after the write, so that readers never see an empty file.
-            file.set_len(content.len() as u64)?;
-            self.sync_file(&file)?;
-            file
-        } else {
+        let is_staged = !self.in_place || self.check.is_some();
+        let file = is_staged.then(|| {
             let mut file = temporary(path, &directory)?;
             // `NamedTempFile::write_all` would add the random name of the file to the error.
             file.as_file_mut().write_all(content)?;
             attributes.apply(file.as_file())?;
             self.sync_file(file.as_file())?;
-            file.persist(path).map_err(|error| error.error)?
+            Ok::<_, io::Error>(file)
+        });
+        Ok(Preparation::Staged(Staged { directory, attributes, file: file.transpose()? }))
+    }
+
+    /// Replaces the file at `path` by the staged content, after its backup.
+    pub(super) fn commit(
+        &self,
+        path: &Path,
+        content: &[u8],
+        staged: Staged,
+    ) -> io::Result<Written> {
+        let Staged { directory, attributes, file } = staged;
+        let mut previous = None;
+        if self.in_place || self.backup != Backup::Off {
+            previous = open_regular(path)?;
+        }
+        if let (Backup::Suffix(suffix), Some((file, metadata))) = (&self.backup, &mut previous) {
+            let mut backup = path.as_os_str().to_owned();
+            backup.push(suffix);
+            self.back_up(path, &directory, Path::new(&backup), file, metadata)?;
+        }
+        let file = match file {
+            Some(file) if !self.in_place => file.persist(path).map_err(|error| error.error)?,
+            _ => {
+                let previous = previous.map(|(_, metadata)| metadata);
+                let mut file = open_in_place(path, previous.as_ref())?;
+                attributes.apply(&file)?;
+                file.write_all(content)?;
+                // Truncates after the write, so that readers never see an empty file.
+                file.set_len(content.len() as u64)?;
+                self.sync_file(&file)?;
+                file
+            }
         };
         let fingerprint = FileFingerprint::from_metadata(&file.metadata()?);
         self.sync_directory(&directory)?;
@@ -265,7 +172,7 @@ impl TargetSettings {
     }
 
     /// Removes the file; truncates it instead if `in_place` is set.
-    fn remove(&self, path: &Path) -> io::Result<Delivered> {
+    pub(super) fn remove(&self, path: &Path) -> io::Result<Delivered> {
         let metadata = match fs::symlink_metadata(path) {
             Ok(metadata) => metadata,
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Delivered::Same),
@@ -419,7 +326,8 @@ mod tests {
             ];
             let _ = sender.send(results.map(|result| result.unwrap_err().to_string()));
         });
-        let errors = errors.recv_timeout(Duration::from_secs(60)).expect("no write blocks");
+        let errors =
+            errors.recv_timeout(std::time::Duration::from_secs(60)).expect("no write blocks");
         assert_eq!(errors, ["not a regular file"; 6]);
     }
 

@@ -1,10 +1,11 @@
 //! Sink that writes a value to a file.
 
-use super::{atomic_write::Target, file_settings::TargetSettings};
+use super::{file_settings::TargetSettings, sink_file::Target};
 use crate::{
     delivery_values::Update,
     serial_blocking_jobs::BlockingOperation,
     sink::{Delivered, ExternalChange, FileContent, Sink, SinkError},
+    sink_settings::DEFAULT_TIMEOUT,
 };
 use async_trait::async_trait;
 use std::time::Duration;
@@ -24,7 +25,12 @@ impl File {
     /// Returns a sink with these settings. Does not access the file system.
     #[must_use]
     pub fn new(settings: FileSettings) -> Self {
-        Self { target: Target::new(settings) }
+        Self::named("file", settings, DEFAULT_TIMEOUT)
+    }
+
+    /// Returns a sink. `label` is its name in the log of its check, and `timeout` is the timeout of the check.
+    pub(crate) fn named(label: &str, settings: FileSettings, timeout: Duration) -> Self {
+        Self { target: Target::new(settings, label, timeout) }
     }
 }
 

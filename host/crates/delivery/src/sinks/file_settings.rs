@@ -52,6 +52,13 @@ macro_rules! file_sink_settings {
             /// Default: `60s`.
             #[serde(default, skip_serializing_if = "super::file_settings::RepairInterval::is_default")]
             pub repair_interval: $crate::sinks::file_settings::RepairInterval,
+            /// Command that accepts new content with exit status 0 before the file is replaced: a list is a program and
+            /// its arguments, run without a shell; a string is run by `/bin/sh -c`. `{file}` in a list, and the variable
+            /// `RELOADER_FILE`, are the path of the new content, beside the file. Otherwise the previous file stays, the
+            /// sinks `exec` and `signal` do not run, and the check is retried like a failed delivery. `timeout` of the
+            /// sink is its timeout. Default: no check.
+            #[serde(default, skip_serializing_if = "Option::is_none")]
+            pub check: Option<$crate::process::command_line::CommandLine>,
         }
     };
 }
@@ -106,6 +113,7 @@ impl TargetSettings {
             create_directories: false,
             durable: durable(),
             repair_interval: RepairInterval::default(),
+            check: None,
         }
     }
 }

@@ -2,24 +2,29 @@
 //!
 //! | module | used by |
 //! |---|---|
-//! | `atomic_write`, `file_attributes`, `file_preflight`, `file_settings`, `path_resolution`, `temporary_file` | sinks `file` and `template` |
+//! | `sink_file`, `atomic_write`, `content_check`, `file_attributes`, `file_preflight`, `file_settings`, `path_resolution`, `temporary_file` | sinks `file` and `template` |
 //! | `event_json` | sinks `stdout`, `exec` and `webhook` |
-//! | `template_engine`, `template_variables` | sink `template` |
+//! | modules that begin with `template_` | sink `template` |
 
 pub(crate) mod exec;
 pub(crate) mod file;
 pub(crate) mod signal;
+mod sink_file;
 pub(crate) mod stdout;
 pub(crate) mod template;
 pub(crate) mod webhook;
 
 mod atomic_write;
+mod content_check;
 mod event_json;
 mod file_attributes;
 mod file_preflight;
 pub(crate) mod file_settings;
 mod path_resolution;
+mod template_conversion_filters;
 mod template_engine;
 mod template_file_watch;
+mod template_includes;
+mod template_rendering;
 pub(crate) mod template_variables;
 mod temporary_file;

@@ -2,21 +2,19 @@
 //!
 //! The operator writes the template, but the values may be hostile.
 
+use super::template_conversion_filters::add_conversions;
 use crate::document_node_count_and_emptiness::DocumentScan;
-use base64::{Engine, engine::general_purpose::STANDARD};
+use jiff::{Timestamp, fmt};
 use minijinja::{
     AutoEscape, Environment, Error, ErrorKind, State, UndefinedBehavior, Value, escape_formatter,
     filters::slice,
     syntax::SyntaxConfig,
-    value::{Kwargs, Serde, ValueKind},
+    value::{Kwargs, ValueKind},
 };
 use minijinja_contrib::pycompat::unknown_method_callback;
 use serde::{Serialize, de::DeserializeSeed};
 use serde_json::ser::{Formatter, PrettyFormatter, Serializer};
-use std::{
-    fmt::Display,
-    io::{self, Write},
-};
+use std::io::{self, Write};
 
 /// Maximum size of the rendered output, in bytes.
 pub(crate) const MAX_RENDERED_BYTES: usize = 64 << 20;
@@ -38,8 +36,15 @@ const JSON_BYTES_PER_STEP: usize = 4;
 /// Maximum size of `tojson` output, in bytes. Output of this size costs all steps of a rendering.
 const MAX_JSON_BYTES: usize = MAX_STEPS as usize * JSON_BYTES_PER_STEP;
 
-/// Returns an engine with the filters and limits of this module, and without templates.
-pub(crate) fn environment() -> Environment<'static> {
+/// Start and end of an expression in a template, such as `{{` and `}}`.
+pub(crate) type Delimiters = (String, String);
+
+/// Returns an engine with the filters and limits of the host, and without templates. `now` is the time that the function
+/// `now` returns.
+pub(crate) fn environment(
+    delimiters: Option<&Delimiters>,
+    now: Timestamp,
+) -> Result<Environment<'static>, Error> {
     let mut environment = Environment::new();
     // A missing name is an error, except where the template asks whether there is one: `if`, `or`, `default`.
     environment.set_undefined_behavior(UndefinedBehavior::SemiStrict);
@@ -50,34 +55,16 @@ pub(crate) fn environment() -> Environment<'static> {
     // A line that contains only a block tag renders no empty line.
     let mut syntax = SyntaxConfig::builder();
     syntax.keep_trailing_newline(true).trim_blocks(true).lstrip_blocks(true);
-    environment.set_syntax(syntax.build().unwrap_or_default());
+    if let Some((start, end)) = delimiters {
+        syntax.variable_delimiters(start.clone(), end.clone());
+    }
+    environment.set_syntax(syntax.build()?);
     environment.set_fuel(Some(MAX_STEPS));
-    environment.add_filter("b64encode", |state: &State<'_, '_>, text: &str| {
-        charge(state, text.len().saturating_mul(4) / 3)?;
-        Ok::<_, Error>(STANDARD.encode(text))
-    });
-    environment.add_filter("b64decode", |state: &State<'_, '_>, text: &str| {
-        charge(state, text.len())?;
-        let failed = |error: &dyn Display| invalid(format!("not base64-encoded UTF-8: {error}"));
-        let bytes = STANDARD.decode(text.trim()).map_err(|error| failed(&error))?;
-        String::from_utf8(bytes).map_err(|error| failed(&error.utf8_error()))
-    });
-    environment.add_filter("fromjson", |state: &State<'_, '_>, text: &str| {
-        charge(state, text.len())?;
-        let failed = |error: &dyn Display| invalid(format!("invalid JSON: {error}"));
-        check_json(text.as_bytes()).map_err(|error| failed(&error))?;
-        let value: serde_json::Value =
-            serde_json::from_str(text).map_err(|error| failed(&error))?;
-        Ok::<_, Error>(Value::from(Serde(value)))
-    });
+    add_conversions(&mut environment);
     environment.add_filter("tojson", tojson);
     environment.set_formatter(write_value);
     // Methods of Python's texts, lists and dictionaries, which most templates for Jinja2 use.
     environment.set_unknown_method_callback(call_method);
-    environment.add_filter("quote", |state: &State<'_, '_>, text: &str| {
-        charge(state, text.len() + 3 * text.matches('\'').count())?;
-        Ok::<_, Error>(format!("'{}'", text.replace('\'', r"'\''")))
-    });
     environment.add_filter(
         "slice",
         |state: &State<'_, '_>, value: Value, lists: usize, fill: Option<Value>| {
@@ -88,11 +75,16 @@ pub(crate) fn environment() -> Environment<'static> {
     environment.add_function("env", |name: &str| {
         std::env::var(name).map_or(Value::UNDEFINED, Value::from)
     });
-    environment
+    environment.add_function("now", move |format: Option<&str>| match format {
+        None => Ok(now.to_string()),
+        Some(format) => fmt::strtime::format(format, now)
+            .map_err(|error| invalid(format!("`now`: invalid format: {error}"))),
+    });
+    Ok(environment)
 }
 
 /// Consumes the steps for `bytes` of data. Called before the data is allocated.
-fn charge(state: &State<'_, '_>, bytes: usize) -> Result<(), Error> {
+pub(super) fn charge(state: &State<'_, '_>, bytes: usize) -> Result<(), Error> {
     state.consume_fuel((bytes / BYTES_PER_STEP) as u64)
 }
 
@@ -132,7 +124,11 @@ fn tojson(
 }
 
 /// Returns a value as JSON text, with `indent` spaces for each level, or on one line with spaces after `,` and `:`.
-fn to_json(state: &State<'_, '_>, value: &Value, indent: Option<usize>) -> Result<String, Error> {
+pub(super) fn to_json(
+    state: &State<'_, '_>,
+    value: &Value,
+    indent: Option<usize>,
+) -> Result<String, Error> {
     let mut output = JsonText::default();
     let serialized = match indent {
         Some(spaces) => {
@@ -209,7 +205,7 @@ fn call_method(
     unknown_method_callback(state, value, method, arguments)
 }
 
-fn invalid(reason: String) -> Error {
+pub(super) fn invalid(reason: String) -> Error {
     Error::new(ErrorKind::InvalidOperation, reason)
 }
 
@@ -266,7 +262,7 @@ mod tests {
     use minijinja::context;
 
     fn render(template: &str, number: u64) -> Result<String, String> {
-        let environment = environment();
+        let environment = environment(None, Timestamp::UNIX_EPOCH).expect("an engine");
         let rendered = environment.render_str(template, context! { number });
         rendered.map_err(|error| format!("{error:#}"))
     }
@@ -314,6 +310,20 @@ mod tests {
         ] {
             assert_eq!(render(template, 1).as_deref(), Ok(expected), "{template}");
         }
+    }
+
+    #[test]
+    fn time_is_that_of_the_delivery() {
+        assert_eq!(render("{{ now() }}", 1).as_deref(), Ok("1970-01-01T00:00:00Z"));
+        assert_eq!(render("{{ now('%d.%m.%Y') }}", 1).as_deref(), Ok("01.01.1970"));
+        assert!(render("{{ now('%!') }}", 1).expect_err("a format").contains("invalid format"));
+    }
+
+    #[test]
+    fn loop_controls_are_available() {
+        let template =
+            "{% for x in [1, 2, 3] %}{% if x == 2 %}{% break %}{% endif %}{{ x }}{% endfor %}";
+        assert_eq!(render(template, 1).as_deref(), Ok("1"));
     }
 
     #[test]

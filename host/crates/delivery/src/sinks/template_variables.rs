@@ -4,7 +4,7 @@ use super::template_engine::check_json;
 use crate::delivery_values::{Part, Update};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use minijinja::{Value, context, value::Serde};
-use reloader_source::decode::Format;
+use reloader_source::decode::{self, Format};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, fmt::Display};
@@ -79,8 +79,9 @@ fn parsed(parse: Parse, part: &Part) -> Result<Value, String> {
         format!("source `{}`: {}", part.source, error.lines().next().unwrap_or_default())
     };
     if format == Format::Json {
-        check_json(&value.content).map_err(|error| failed(&error))?;
+        let text = decode::text(&value.content).map_err(|error| failed(&error))?;
+        check_json(text.as_bytes()).map_err(|error| failed(&error))?;
     }
-    let decoded: serde_json::Value = value.decode_as(format).map_err(|error| failed(&error))?;
+    let decoded = value.decode_document(format).map_err(|error| failed(&error))?;
     Ok(Value::from(Serde(decoded)))
 }

@@ -2,7 +2,7 @@
 
 use crate::document_node_count_and_emptiness::Emptiness;
 use reloader_engine::toml_yaml_limits;
-use reloader_source::decode::Format;
+use reloader_source::decode::{self, DecodeError, Format};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::{fmt, str::Utf8Error};
@@ -40,7 +40,10 @@ impl DocumentFormat {
     ///
     /// Returns a message like `invalid JSON at line 1, column 5: expected value`.
     pub(super) fn check(self, content: &[u8]) -> Result<bool, String> {
-        let text = std::str::from_utf8(content).map_err(|error| utf8_error(error, content))?;
+        let text = decode::text(content).map_err(|error| match error {
+            DecodeError::Encoding(error) => utf8_error(error, content),
+            error => error.to_string(),
+        })?;
         match self {
             Self::Utf8 => Ok(false),
             Self::Json => {
@@ -116,10 +119,19 @@ fn yaml_error(error: &serde_saphyr::Error) -> String {
         .location()
         .map(|place| format!(" at line {}, column {}", place.line(), place.column()))
         .unwrap_or_default();
-    match text.strip_suffix(&place) {
-        Some(reason) => format!("invalid YAML{place}: {reason}"),
-        None => format!("invalid YAML: {text}"),
+    let reason = text.strip_suffix(&place).unwrap_or(&text);
+    let place = if reason.len() < text.len() { place } else { String::new() };
+    format!("invalid YAML{place}: {}", yaml_hint(reason).unwrap_or_else(|| reason.into()))
+}
+
+/// Returns a clearer text for errors of the parser that name its functions and options.
+fn yaml_hint(reason: &str) -> Option<String> {
+    if reason.contains("multiple YAML documents") {
+        return Some("the value has more than one document; hint: remove the lines `---`".into());
     }
+    reason.starts_with("non-finite float").then(|| {
+        "a number is too large, infinite or not a number; hint: quote it to make it a text".into()
+    })
 }
 
 /// Returns the message without the line of the document, which `Display` quotes.

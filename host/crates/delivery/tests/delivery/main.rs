@@ -3,6 +3,7 @@
 
 mod blocked_operations;
 mod command_runs;
+mod content_checks;
 mod exec_and_signal;
 mod files;
 mod harness;

@@ -70,3 +70,77 @@ async fn template_file_is_read_for_each_delivery() {
     worker.delivered(2).await;
     assert_eq!(dir.read("out"), "two 2");
 }
+
+/// An included file is read from the directory of the template, and a saved one is rendered again.
+#[tokio::test]
+async fn saved_include_is_rendered_again() {
+    let dir = TestDir::new();
+    fs::create_dir(dir.file("parts")).unwrap();
+    fs::write(dir.file("app.j2"), "{% include 'parts/a.j2' %}!").unwrap();
+    fs::write(dir.file("parts/a.j2"), "one {{ value }}").unwrap();
+    let app = TestSource::with("app", "1");
+    let settings = TemplateSettings::from_file(dir.file("app.j2"), dir.file("out"));
+    let mut worker =
+        spawn_worker(&[&app], Template::new(&settings).unwrap(), WorkerSettings::default());
+    worker.delivered(1).await;
+    assert_eq!(dir.read("out"), "one 1!");
+    fs::write(dir.file("parts/a.j2"), "two {{ value }}").unwrap();
+    wait_until(|| (dir.read("out") == "two 1!").then_some(())).await;
+    fs::remove_file(dir.file("parts/a.j2")).unwrap();
+    let failure = worker.failure().await;
+    assert!(failure.contains("cannot read") && failure.contains("parts/a.j2"), "{failure}");
+    fs::write(dir.file("parts/a.j2"), "three {{ value }}").unwrap();
+    wait_until(|| (dir.read("out") == "three 1!").then_some(())).await;
+}
+
+#[tokio::test]
+async fn include_outside_of_template_directory_is_rejected() {
+    let dir = TestDir::new();
+    fs::create_dir(dir.file("templates")).unwrap();
+    fs::write(dir.file("secret"), "hidden").unwrap();
+    for path in ["../secret", "/etc/hostname", "./x", ""] {
+        fs::write(dir.file("templates/app.j2"), format!("{{% include '{path}' %}}")).unwrap();
+        let app = TestSource::with("app", "1");
+        let settings = TemplateSettings::from_file(dir.file("templates/app.j2"), dir.file("out"));
+        let mut worker =
+            spawn_worker(&[&app], Template::new(&settings).unwrap(), WorkerSettings::default());
+        let failure = worker.failure().await;
+        assert!(failure.contains("below the directory of the template file"), "{failure}");
+    }
+}
+
+#[tokio::test]
+async fn other_delimiters_leave_braces_as_text() {
+    let dir = TestDir::new();
+    let app = TestSource::new("app");
+    app.publish(json(r#"{"p": 80}"#));
+    let delimiters = Some(("[[".to_owned(), "]]".to_owned()));
+    let text = "{{ $labels.instance }} above [[ app.p ]]{% if app.p %}.{% endif %}";
+    let settings = TemplateSettings { delimiters, ..TemplateSettings::new(text, dir.file("out")) };
+    let mut worker =
+        spawn_worker(&[&app], Template::new(&settings).unwrap(), WorkerSettings::default());
+    worker.delivered(1).await;
+    assert_eq!(dir.read("out"), "{{ $labels.instance }} above 80.");
+    for (start, end) in [("", "]]"), ("{%", "%}")] {
+        let delimiters = Some((start.to_owned(), end.to_owned()));
+        let settings = TemplateSettings { delimiters, ..TemplateSettings::new("x", "/x") };
+        let error = Template::new(&settings).unwrap_err();
+        assert!(error.message.starts_with("`delimiters`: "), "{error}");
+    }
+}
+
+/// Dates and the order of the keys are those of the file.
+#[tokio::test]
+async fn toml_is_rendered_as_in_its_file() {
+    let dir = TestDir::new();
+    let app = TestSource::new("app");
+    let toml = "d = 2026-01-02\nt = 2026-01-02T03:04:05Z\nz = 1\na = 2\n";
+    let media_type = Some("application/toml".into());
+    app.publish(Some(Snapshot { media_type, ..Snapshot::new(toml) }));
+    let text = "{{ app.t }} {{ app.d }} {% for k in app %}{{ k }} {% endfor %}";
+    let settings = TemplateSettings::new(text, dir.file("out"));
+    let mut worker =
+        spawn_worker(&[&app], Template::new(&settings).unwrap(), WorkerSettings::default());
+    worker.delivered(1).await;
+    assert_eq!(dir.read("out"), "2026-01-02T03:04:05Z 2026-01-02 d t z a ");
+}

@@ -70,6 +70,10 @@ fn read_secret_file(path: &Path) -> Result<Zeroizing<String>, String> {
         "cannot be read: stream did not contain valid UTF-8"
     })?;
     let mut secret = Zeroizing::new(secret);
+    // Some editors begin a file with a byte order mark.
+    if let Some(unmarked) = secret.strip_prefix('\u{feff}') {
+        secret = Zeroizing::new(unmarked.to_owned());
+    }
     if secret.ends_with('\n') {
         secret.pop();
         if secret.ends_with('\r') {
