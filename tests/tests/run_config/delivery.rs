@@ -260,3 +260,41 @@ fn failed_delivery_is_retried_without_change() {
     t.wait_for_file("applied", "one");
     assert_eq!(host.stop().code(), Some(0), "{}", host.stderr());
 }
+
+/// The group is delivered without the optional source, and with it when it has a value.
+#[test]
+fn group_is_delivered_without_optional_source() {
+    let t = TestHost::new();
+    t.write("base.in", "1");
+    let optional = source("extra", "required = false\n");
+    let group = "[[group]]\nname = \"g\"\nsources = [\"base\", \"extra\"]\n[[group.sink]]\ntype = \"template\"\n\
+                 template = \"{{ base }}{% if extra %} {{ extra }}{% endif %}\"\npath = \"out\"\n";
+    t.write("reloader.toml", [source("base", ""), optional, group.to_owned()].concat());
+    let mut host = t.run(&["run", "--config", "reloader.toml"]);
+    t.wait_for_file("out", "1");
+    t.write("extra.in", "2");
+    t.wait_for_file("out", "1 2");
+    t.replace("base.in", "3");
+    t.wait_for_file("out", "3 2");
+    assert_eq!(host.stop().code(), Some(0), "{}", host.stderr());
+    // The value of the optional source is restored.
+    std::fs::remove_file(t.path("out")).unwrap();
+    let mut host = t.run(&["run", "--config", "reloader.toml"]);
+    t.wait_for_file("out", "3 2");
+    assert_eq!(host.stop().code(), Some(0), "{}", host.stderr());
+}
+
+#[test]
+fn missing_source_of_group_is_logged() {
+    let t = TestHost::new();
+    t.write("base.in", "1");
+    let group = "[[group]]\nname = \"g\"\nsources = [\"base\", \"extra\"]\n[[group.sink]]\ntype = \"template\"\n\
+                 template = \"{{ base }}\"\npath = \"out\"\n";
+    t.write("reloader.toml", [source("base", ""), source("extra", ""), group.to_owned()].concat());
+    let mut host = t.run(&["run", "--config", "reloader.toml"]);
+    host.wait_for_log("sink waits for values sink=\"group/g/template-0\" waiting_for=`extra`");
+    assert!(!t.path("out").exists());
+    t.write("extra.in", "2");
+    t.wait_for_file("out", "1");
+    assert_eq!(host.stop().code(), Some(0), "{}", host.stderr());
+}

@@ -73,7 +73,9 @@ pub(crate) fn has_other_inputs(
     new: Option<&GroupConfig>,
     restarted: &BTreeSet<SourceName>,
 ) -> bool {
-    let is_same = |new: &GroupConfig| old.sources == new.sources && old.wait == new.wait;
+    let is_same = |new: &GroupConfig| {
+        old.sources == new.sources && old.optional == new.optional && old.wait == new.wait
+    };
     !new.is_some_and(is_same) || old.sources.iter().any(|name| restarted.contains(name))
 }
 

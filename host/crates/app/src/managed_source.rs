@@ -214,7 +214,8 @@ impl ManagedSource {
         let prepared = self.prepared();
         let name = &prepared.config.name;
         let readers = vec![(name.clone(), self.source.subscribe())];
-        let inputs = SinkInputs { owner: name, is_group: false, readers, wait: None };
+        let inputs =
+            SinkInputs { owner: name, is_group: false, readers, optional: &[], wait: None };
         self.sinks.set(&inputs, &prepared.config.sinks, persistence, notifier).await;
     }
 

@@ -68,8 +68,10 @@ impl Handle {
         for (group, sinks) in groups.values() {
             let members = group.sources.iter().filter_map(|name| reconciler.source(name));
             let members: Vec<_> = members.collect();
-            let is_missing = |source: &ManagedSource| source.source.subscribe().get().is_none();
-            // The missing source is listed itself, unless it is optional.
+            let is_missing = |source: &ManagedSource| {
+                source.prepared().config.required && source.source.subscribe().get().is_none()
+            };
+            // The missing source is listed itself.
             if members.iter().any(|source| is_missing(source)) {
                 continue;
             }

@@ -290,8 +290,13 @@ impl Reconciler {
                 self.source(name).map(|source| (name.clone(), source.source.subscribe()))
             });
             let readers = readers.collect();
-            let inputs =
-                SinkInputs { owner: &key, is_group: true, readers, wait: new.wait.as_ref() };
+            let inputs = SinkInputs {
+                owner: &key,
+                is_group: true,
+                readers,
+                optional: &new.optional,
+                wait: new.wait.as_ref(),
+            };
             sinks.set(&inputs, &new.sinks, &self.persistence, &self.notifier).await;
             if let Some((config, _)) = self.groups.lock().get_mut(&new.name) {
                 config.clone_from(new);

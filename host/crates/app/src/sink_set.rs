@@ -39,6 +39,8 @@ pub(crate) struct SinkInputs<'a> {
     pub(crate) is_group: bool,
     /// Names of the sources, with a subscription to each.
     pub(crate) readers: Vec<(SourceName, Subscription)>,
+    /// Sources without which the sinks deliver while they have no value.
+    pub(crate) optional: &'a [SourceName],
     /// Debounce of a burst of changes; set only for a group.
     pub(crate) wait: Option<&'a WaitSettings>,
 }
@@ -304,7 +306,8 @@ fn start(
         settings.worker(inputs.wait),
         persistence.delivery_record(owner, key),
     )
-    .after(others);
+    .after(others)
+    .optional(inputs.optional);
     let (status, stopper) = (worker.status(), worker.stopper());
     let changes =
         report_changes(status.clone(), inputs.owner.clone(), inputs.is_group, notifier.clone());
@@ -342,7 +345,8 @@ mod tests {
     async fn set(sinks: &SinkSet, reader: &Subscription, settings: &[SinkSettings]) {
         let owner = SourceName::new("a");
         let readers = vec![(owner.clone(), reader.clone())];
-        let inputs = SinkInputs { owner: &owner, is_group: false, readers, wait: None };
+        let inputs =
+            SinkInputs { owner: &owner, is_group: false, readers, optional: &[], wait: None };
         let (persistence, notifier) = (StatePersistence::disabled(), ChangeNotifier::default());
         sinks.set(&inputs, settings, &persistence, &notifier).await;
     }

@@ -4,9 +4,10 @@ use crate::{
     delivery_values::{Part, Update},
     worker_settings::OnRemoved,
 };
-use reloader_engine::types::SourceName;
+use jiff::Timestamp;
+use reloader_engine::types::{Revision, SourceName};
 use reloader_source::latest_value::{Closed, Subscription};
-use std::{future::poll_fn, task::Poll};
+use std::{future::poll_fn, task::Poll, time::Duration};
 
 /// Subscriptions of a sink to all its sources.
 #[derive(Debug)]
@@ -24,20 +25,41 @@ struct SourceSubscription {
     part: Option<Part>,
     /// `false` after the source has stopped: it publishes no further values.
     is_open: bool,
+    /// Set if the sink delivers without this source while the source has no value.
+    is_optional: bool,
+    /// Set after the first failed read without a value.
+    has_failed: bool,
 }
+
+/// Time for which a sink waits for the first value of an optional source that has not failed.
+pub(crate) const OPTIONAL_WAIT: Duration = Duration::from_secs(5);
 
 impl SourceSubscriptions {
     pub(crate) fn new(readers: Vec<(SourceName, Subscription)>, on_removed: OnRemoved) -> Self {
-        let source =
-            |(name, reader)| SourceSubscription { name, reader, part: None, is_open: true };
+        let source = |(name, reader)| SourceSubscription {
+            name,
+            reader,
+            part: None,
+            is_open: true,
+            is_optional: false,
+            has_failed: false,
+        };
         Self { sources: readers.into_iter().map(source).collect(), on_removed }
+    }
+
+    /// Makes the sources with these names optional.
+    pub(crate) fn set_optional(&mut self, names: &[SourceName]) {
+        for source in &mut self.sources {
+            source.is_optional = names.contains(&source.name);
+        }
     }
 
     pub(crate) fn len(&self) -> usize {
         self.sources.len()
     }
 
-    /// Reads the latest value of each source. Returns whether any of them has a new revision.
+    /// Reads the latest value of each source. Returns whether any of them has a new revision, or an optional source has
+    /// failed for the first time.
     pub(crate) fn refresh(&mut self) -> bool {
         let mut has_changed = false;
         for source in &mut self.sources {
@@ -47,6 +69,10 @@ impl SourceSubscriptions {
                 None => state.revision.get() > 0 && self.on_removed == OnRemoved::Clear,
             };
             if !is_delivered {
+                // After its first failure, an optional source is no longer waited for.
+                let fails = source.part.is_none() && state.failing.is_some();
+                has_changed |= source.is_optional && fails && !source.has_failed;
+                source.has_failed |= fails;
                 continue;
             }
             has_changed |= source.part.as_ref().is_none_or(|part| part.revision != state.revision);
@@ -88,17 +114,36 @@ impl SourceSubscriptions {
         .await
     }
 
-    /// Returns the update to deliver; `None` if a source has no value yet.
+    /// Returns the update to deliver; `None` if a source that is not optional has no value yet. An optional source without
+    /// a value has a part without a value.
     pub(crate) fn update(&self) -> Option<Update> {
-        let parts: Option<Vec<Part>> =
-            self.sources.iter().map(|source| source.part.clone()).collect();
+        let absent = |source: &SourceSubscription| Part {
+            source: source.name.clone(),
+            revision: Revision::default(),
+            at: Timestamp::UNIX_EPOCH,
+            stale: None,
+            value: None,
+        };
+        let part = |source: &SourceSubscription| {
+            source.part.clone().or_else(|| source.is_optional.then(|| absent(source)))
+        };
+        let parts: Option<Vec<Part>> = self.sources.iter().map(part).collect();
         parts.map(Update::new)
     }
 
-    /// Returns the sources that have no value yet.
+    /// Returns the sources that have no value yet and are not optional.
     pub(crate) fn missing(&self) -> Vec<SourceName> {
-        let missing = self.sources.iter().filter(|source| source.part.is_none());
-        missing.map(|source| source.name.clone()).collect()
+        self.names(|source| source.part.is_none() && !source.is_optional)
+    }
+
+    /// Returns the optional sources that have no value yet and have not failed.
+    pub(crate) fn missing_optional(&self) -> Vec<SourceName> {
+        self.names(|source| source.part.is_none() && source.is_optional && !source.has_failed)
+    }
+
+    fn names(&self, is_selected: impl Fn(&SourceSubscription) -> bool) -> Vec<SourceName> {
+        let selected = self.sources.iter().filter(|source| is_selected(source));
+        selected.map(|source| source.name.clone()).collect()
     }
 }
 

@@ -9,7 +9,7 @@ use crate::{
     serial_blocking_jobs::POOL,
     sink::{Delivered, ExternalChange, Retry, Sink, SinkError},
     sink_status::{SinkState, SinkStatus},
-    source_subscriptions::SourceSubscriptions,
+    source_subscriptions::{OPTIONAL_WAIT, SourceSubscriptions},
     worker_settings::{WaitSettings, WorkerSettings},
 };
 use jiff::Timestamp;
@@ -44,6 +44,8 @@ pub struct Worker {
     /// Sinks that must deliver an update before the sink of this worker does.
     predecessors: Predecessors,
     log: DeliveryLog,
+    /// Set after a log event about the sources that the sink waits for.
+    has_logged_wait: bool,
 }
 
 /// Handle that stops a worker after the current attempt.
@@ -71,6 +73,9 @@ const MAX_INLINE_HASH_BYTES: usize = 64 << 10;
 const MAX_BLOCKED_TIME_AT_STOP: Duration = Duration::from_secs(3);
 /// Interval at which a stopping worker checks whether a blocking operation of its sink still runs.
 const BLOCKED_CHECK_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Time without a value of each source after which the log names the missing sources.
+const LOG_WAIT_DELAY: Duration = Duration::from_secs(5);
 
 /// Reason for the end of a wait or of a delivery.
 enum Wake {
@@ -112,6 +117,7 @@ impl Worker {
             may_have_changed: false,
             predecessors: Predecessors::default(),
             log: DeliveryLog::new(Instant::now().into_std()),
+            has_logged_wait: false,
         }
     }
 
@@ -123,6 +129,14 @@ impl Worker {
     #[must_use]
     pub fn after(mut self, predecessors: Vec<Predecessor>) -> Self {
         self.predecessors = Predecessors::new(predecessors);
+        self
+    }
+
+    /// Makes sources optional: the sink delivers without them while they have no value. It waits for five seconds, or
+    /// until their first failure.
+    #[must_use]
+    pub fn optional(mut self, names: &[SourceName]) -> Self {
+        self.subscriptions.set_optional(names);
         self
     }
 
@@ -163,13 +177,19 @@ impl Worker {
     /// Waits for a value of each source and for the end of a burst of changes. Returns the update to deliver;
     /// `None` when the worker is stopped.
     async fn next_update(&mut self) -> Option<Update> {
+        let started = Instant::now();
         loop {
             let missing = self.subscriptions.missing();
-            if missing.is_empty() {
+            let missing_optional = self.subscriptions.missing_optional();
+            let is_waiting_for_optional =
+                !missing_optional.is_empty() && started.elapsed() < OPTIONAL_WAIT;
+            if missing.is_empty() && !is_waiting_for_optional {
                 break;
             }
+            let until = missing.is_empty().then_some(started + OPTIONAL_WAIT);
+            let missing = if missing.is_empty() { missing_optional } else { missing };
             self.status.send_modify(|status| status.state = SinkState::Waiting(missing));
-            if let Wake::Stopped = self.wait(None).await {
+            if let Wake::Stopped = self.wait_for_sources(until).await {
                 return None;
             }
         }
@@ -188,6 +208,24 @@ impl Worker {
             }
         }
         if *self.stop_requested.borrow() { None } else { self.subscriptions.update() }
+    }
+
+    /// Waits for the first values, at most until `until`. After five seconds, logs the sources that are waited for, once.
+    async fn wait_for_sources(&mut self, until: Option<Instant>) -> Wake {
+        if until.is_some() || self.has_logged_wait || self.subscriptions.len() < 2 {
+            return self.wait(until).await;
+        }
+        match self.wait(Some(Instant::now() + LOG_WAIT_DELAY)).await {
+            Wake::Due => {
+                self.has_logged_wait = true;
+                let missing = self.subscriptions.missing();
+                let waiting_for = missing.iter().map(|name| format!("`{name}`"));
+                let waiting_for = waiting_for.collect::<Vec<_>>().join(", ");
+                info!(sink = self.name, %waiting_for, "sink waits for values");
+                self.wait(None).await
+            }
+            wake => wake,
+        }
     }
 
     /// Waits for a newer value, for a stop of the worker or of all its sources, or until `due`.

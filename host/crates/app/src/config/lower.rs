@@ -97,7 +97,13 @@ impl<'a> Lowering<'a> {
             Some(unchanged) => Some(unchanged),
             None => this.source(at, &defaults).map(Arc::new),
         });
-        let groups = without_indices(self.list("/group", |this, at, _| this.group(at)));
+        let mut groups = without_indices(self.list("/group", |this, at, _| this.group(at)));
+        let optional = sources.iter().filter(|(_, source)| !source.required);
+        let optional: BTreeSet<_> = optional.map(|(_, source)| &source.name).collect();
+        for group in &mut groups {
+            let members = group.sources.iter().filter(|name| optional.contains(name));
+            group.optional = members.cloned().collect();
+        }
         if matches!(self.document.at("/source"), Value::Null) {
             // A file may be empty for a moment while another program writes it. Without this error, a reload would
             // stop all sources.
@@ -250,7 +256,8 @@ impl<'a> Lowering<'a> {
         let own = own?;
         let name = self.name(at, &own.name)?;
         let sources = own.sources.iter().map(SourceName::new).collect();
-        Some(GroupConfig { name, sources, wait: own.wait, sinks })
+        // `optional` is set when all sources are lowered.
+        Some(GroupConfig { name, sources, optional: Vec::new(), wait: own.wait, sinks })
     }
 
     fn sinks(&mut self, at: &str) -> Vec<SinkSettings> {

@@ -195,6 +195,8 @@ pub struct GroupConfig {
     pub name: String,
     /// Names of the sources in the group.
     pub sources: Vec<SourceName>,
+    /// Sources of the group with `required = false`: the group is delivered without them while they have no value.
+    pub optional: Vec<SourceName>,
     /// Debounce of a burst of changes; `None` for the default.
     pub wait: Option<WaitSettings>,
     /// Sinks of the group.

@@ -54,7 +54,8 @@ pub(crate) struct SourceDefaults {
     /// Time without an answer of the source after which its value is stale, from `1ms` to `366d`. Default:
     /// three poll intervals, at least `30s`.
     pub(crate) stale_after: Option<Time>,
-    /// Makes `[command]` wait for the first value of the source. Default: `true`.
+    /// Makes `[command]` and the groups of the source wait for its first value. With `false`, a group is delivered
+    /// without the source while it has no value: after its first failure, or after five seconds. Default: `true`.
     pub(crate) required: Option<bool>,
     /// Stores the values in the state store. With `false`, only the revision numbers are stored, and no
     /// content. Default: `true`.
