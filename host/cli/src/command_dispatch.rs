@@ -12,7 +12,7 @@ use crate::{
     stdout::print_json,
     thread_start_error::{cannot_start, start_threads},
 };
-use reloader_app::LogTable;
+use reloader_app::{LogLevel, LogTable};
 use reloader_delivery::process;
 use reloader_util::{child_process, open_file_limit, program_name, sanitize::sanitize};
 use std::{
@@ -88,7 +88,12 @@ fn execute_on_thread(cli: Cli) -> Result<(), CliError> {
 fn log_and_execute(cli: Cli) -> Result<(), CliError> {
     let Cli { command, common } = cli;
     let Command::Run(run) = command else {
-        let _log = logging::start(&common, &LogTable::default(), None);
+        let mut table = LogTable::default();
+        if matches!(command, Command::Render(_)) {
+            // The starts and stops of the sources are no events that an operator looks for here.
+            table.level = Some(LogLevel::Warn);
+        }
+        let _log = logging::start(&common, &table, None);
         return execute(command, &common);
     };
     // Before the host opens a file. If it fails now, the first start of a command tries it again.
@@ -116,6 +121,7 @@ fn log_and_execute(cli: Cli) -> Result<(), CliError> {
 fn execute(command: Command, common: &CommonArgs) -> Result<(), CliError> {
     match command {
         Command::Check(args) => on_tokio(args.execute(common)),
+        Command::Render(args) => on_tokio(args.execute(common)),
         Command::Schema => print_json(&reloader_app::schema()),
         Command::Status(args) => on_tokio(args.execute()),
         Command::Get(args) => on_tokio(args.execute()),

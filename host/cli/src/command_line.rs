@@ -7,6 +7,7 @@ use crate::{
     log_and_cache_args::CommonArgs,
     plugins_command::PluginsArgs,
     remote_commands::{GetArgs, HistoryArgs, RollbackArgs, SourceArgs, StatusArgs, WatchArgs},
+    render::RenderArgs,
     run_one::RunArgs,
     version,
 };
@@ -36,6 +37,8 @@ pub(crate) enum Command {
     Run(Box<RunArgs>),
     /// Validate a configuration file
     Check(CheckArgs),
+    /// Print what the sinks would write to their files, and change nothing
+    Render(RenderArgs),
     /// Print the JSON Schema of the configuration file, for editors
     Schema,
     /// Show the status of all sources

@@ -32,6 +32,7 @@ mod output_format;
 mod plugins_command;
 mod program_path;
 mod remote_commands;
+mod render;
 mod run_config;
 mod run_one;
 mod shutdown_deadline;

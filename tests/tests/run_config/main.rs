@@ -23,6 +23,7 @@ mod notifiers_of_rendered_files;
 mod one_time_delivery;
 mod persistent_state;
 mod process_limits;
+mod render_command;
 mod sd_notify;
 mod state_disk_failures;
 mod value_validation;

@@ -36,6 +36,7 @@ mod config_diff;
 mod config_preflight;
 mod config_read_pool;
 mod config_reload;
+mod file_preview;
 mod managed_source;
 mod one_time_delivery;
 mod online_check;
@@ -64,6 +65,7 @@ pub use config::{
     LogFormat, LogLevel, LogTable, Scope, SourceConfig, StateTable, Token, TokenDigest, schema,
 };
 pub use config_preflight::preflight_warnings;
+pub use file_preview::{FilePreview, preview_files};
 pub use one_time_delivery::Unfinished;
 pub use online_check::{SourceCheck, check_online};
 pub use operation_error::OperationError;

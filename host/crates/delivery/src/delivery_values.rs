@@ -29,6 +29,18 @@ pub struct Part {
 }
 
 impl Part {
+    /// Returns the part of an optional source that has no value yet.
+    #[must_use]
+    pub fn absent(source: SourceName) -> Self {
+        Self {
+            source,
+            revision: Revision::default(),
+            at: Timestamp::UNIX_EPOCH,
+            stale: None,
+            value: None,
+        }
+    }
+
     /// Returns the event of the source: `removed` if it has no value, `changed` otherwise.
     pub(crate) fn event(&self) -> &'static str {
         if self.value.is_some() { "changed" } else { "removed" }

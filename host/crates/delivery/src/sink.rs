@@ -2,6 +2,7 @@
 
 use crate::{delivery_values::Update, serial_blocking_jobs::BlockingOperation};
 use async_trait::async_trait;
+use bytes::Bytes;
 use reloader_util::digest::Digest;
 use std::{future::pending, path::PathBuf, time::Duration};
 
@@ -18,6 +19,16 @@ pub trait Sink: Send + Sync {
     ///
     /// Returns the reason of the failure and whether to retry.
     async fn deliver(&self, update: &Update) -> Result<Delivered, SinkError>;
+
+    /// Returns the content of the file that [`deliver`](Self::deliver) would write; `None` if it would remove the file, or
+    /// if the sink writes no file. Changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// The reason why the content cannot be determined.
+    async fn preview(&self, _update: &Update) -> Result<Option<Bytes>, SinkError> {
+        Ok(None)
+    }
 
     /// Returns whether the sink itself detects that a value is already delivered, e.g. by comparing the
     /// file with the value.

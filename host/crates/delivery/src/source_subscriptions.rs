@@ -4,8 +4,7 @@ use crate::{
     delivery_values::{Part, Update},
     worker_settings::OnRemoved,
 };
-use jiff::Timestamp;
-use reloader_engine::types::{Revision, SourceName};
+use reloader_engine::types::SourceName;
 use reloader_source::latest_value::{Closed, Subscription};
 use std::{future::poll_fn, task::Poll, time::Duration};
 
@@ -117,15 +116,9 @@ impl SourceSubscriptions {
     /// Returns the update to deliver; `None` if a source that is not optional has no value yet. An optional source without
     /// a value has a part without a value.
     pub(crate) fn update(&self) -> Option<Update> {
-        let absent = |source: &SourceSubscription| Part {
-            source: source.name.clone(),
-            revision: Revision::default(),
-            at: Timestamp::UNIX_EPOCH,
-            stale: None,
-            value: None,
-        };
         let part = |source: &SourceSubscription| {
-            source.part.clone().or_else(|| source.is_optional.then(|| absent(source)))
+            let absent = || source.is_optional.then(|| Part::absent(source.name.clone()));
+            source.part.clone().or_else(absent)
         };
         let parts: Option<Vec<Part>> = self.sources.iter().map(part).collect();
         parts.map(Update::new)

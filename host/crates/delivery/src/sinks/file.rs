@@ -8,6 +8,7 @@ use crate::{
     sink_settings::DEFAULT_TIMEOUT,
 };
 use async_trait::async_trait;
+use bytes::Bytes;
 use std::time::Duration;
 
 /// Settings of a file that holds the value of one source.
@@ -37,12 +38,16 @@ impl File {
 #[async_trait]
 impl Sink for File {
     async fn deliver(&self, update: &Update) -> Result<Delivered, SinkError> {
+        self.target.write(self.preview(update).await?).await
+    }
+
+    async fn preview(&self, update: &Update) -> Result<Option<Bytes>, SinkError> {
         let Some(part) = update.single() else {
             return Err(SinkError::permanent(
                 "a file sink supports one source only; hint: use `type = \"template\"` for several",
             ));
         };
-        self.target.write(part.value.as_ref().map(|value| value.content.clone())).await
+        Ok(part.value.as_ref().map(|value| value.content.clone()))
     }
 
     fn detects_unchanged(&self) -> bool {

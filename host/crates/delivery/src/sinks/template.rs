@@ -207,8 +207,12 @@ impl Template {
 #[async_trait]
 impl Sink for Template {
     async fn deliver(&self, update: &Update) -> Result<Delivered, SinkError> {
+        self.target.write(self.preview(update).await?).await
+    }
+
+    async fn preview(&self, update: &Update) -> Result<Option<Bytes>, SinkError> {
         if update.event() == "removed" {
-            return self.target.write(None).await;
+            return Ok(None);
         }
         let failed = |error: BlockingError| SinkError::transient(error.to_string());
         let (name, text) = match &self.text {
@@ -240,7 +244,7 @@ impl Sink for Template {
         };
         let job = move || on_large_stack(move |max_steps| rendering_of.render(max_steps));
         let rendered = self.target.run(rendering, job).await.map_err(failed)??;
-        self.target.write(Some(Bytes::from(rendered))).await
+        Ok(Some(Bytes::from(rendered)))
     }
 
     fn detects_unchanged(&self) -> bool {
