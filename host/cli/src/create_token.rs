@@ -29,9 +29,9 @@ impl TokenArgs {
         let token = format!("rlt_{}", URL_SAFE_NO_PAD.encode(bytes));
         let mut table = toml::Table::new();
         table.insert("name".into(), self.name.into());
-        table.insert("sha256".into(), Digest::of(token.as_bytes()).to_string().into());
         let scope = serde_json::to_value(self.scope).map_err(CliError::runtime)?;
         table.insert("scope".into(), scope.as_str().unwrap_or_default().into());
+        table.insert("sha256".into(), Digest::of(token.as_bytes()).to_string().into());
         if !self.sources.is_empty() {
             table.insert("sources".into(), self.sources.into());
         }
