@@ -10,6 +10,7 @@ mod core_dumps;
 mod crash_recovery;
 mod delivery;
 mod exec_programs_on_hung_file_system;
+mod file_checks;
 mod file_repair_and_sink_log;
 mod hostile_webhook_receivers;
 mod hung_file_systems_and_shutdown;

@@ -47,6 +47,7 @@ mod delivery_log;
 mod delivery_record_store;
 mod delivery_values;
 mod document_node_count_and_emptiness;
+mod file_sinks_replace_together;
 mod notifier_waits_for_file_sinks;
 mod preflight_warning;
 mod serial_blocking_jobs;

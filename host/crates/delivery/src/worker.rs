@@ -5,6 +5,7 @@ use crate::{
     delivery_log::DeliveryLog,
     delivery_record_store::DeliveryRecordStore,
     delivery_values::Update,
+    file_sinks_replace_together::Peers,
     notifier_waits_for_file_sinks::{Predecessor, Predecessors},
     serial_blocking_jobs::POOL,
     sink::{Delivered, ExternalChange, Retry, Sink, SinkError},
@@ -12,7 +13,6 @@ use crate::{
     source_subscriptions::{OPTIONAL_WAIT, SourceSubscriptions},
     worker_settings::{WaitSettings, WorkerSettings},
 };
-use jiff::Timestamp;
 use reloader_engine::types::SourceName;
 use reloader_source::latest_value::Subscription;
 use reloader_source::spans::{mark_failed, span};
@@ -22,7 +22,9 @@ use tokio::{
     sync::watch,
     time::{Instant, error::Elapsed, sleep, sleep_until, timeout},
 };
-use tracing::{Instrument, debug, error, info, warn};
+use tracing::{Instrument, debug, info, warn};
+
+mod success_and_failure_reports;
 
 /// Delivery of the values of one or several sources to one sink.
 ///
@@ -43,6 +45,8 @@ pub struct Worker {
     may_have_changed: bool,
     /// Sinks that must deliver an update before the sink of this worker does.
     predecessors: Predecessors,
+    /// File sinks that replace their files together with the sink of this worker.
+    peers: Peers,
     log: DeliveryLog,
     /// Set after a log event about the sources that the sink waits for.
     has_logged_wait: bool,
@@ -87,6 +91,16 @@ enum Wake {
     Due,
 }
 
+/// Result of the preparation of a delivery together with other sinks.
+enum Prepared {
+    /// All sinks are prepared.
+    Ready,
+    /// This sink cannot prepare the delivery.
+    Failed(SinkError),
+    /// A newer value or a stop; `None` if a file that the sink reads has changed.
+    Interrupted(Option<Wake>),
+}
+
 /// Result if a worker is stopped while an operation of its sink does not return.
 struct StoppedWhileBlocked;
 
@@ -116,6 +130,7 @@ impl Worker {
             delivered: None,
             may_have_changed: false,
             predecessors: Predecessors::default(),
+            peers: Peers::default(),
             log: DeliveryLog::new(Instant::now().into_std()),
             has_logged_wait: false,
         }
@@ -129,6 +144,14 @@ impl Worker {
     #[must_use]
     pub fn after(mut self, predecessors: Vec<Predecessor>) -> Self {
         self.predecessors = Predecessors::new(predecessors);
+        self
+    }
+
+    /// Makes the sink replace its file only when the other file sinks, with these statuses, are prepared to do so as well:
+    /// if a check fails, all files stay as they are.
+    #[must_use]
+    pub fn together_with(mut self, others: Vec<watch::Receiver<SinkStatus>>) -> Self {
+        self.peers = Peers::new(others);
         self
     }
 
@@ -347,7 +370,13 @@ impl Worker {
                 status.retried += u64::from(attempt > 1);
             });
             let attempted_at = Instant::now();
-            let error = match self.attempt(update).await {
+            let attempted = match self.prepare_with_peers(update).await {
+                Ok(Prepared::Ready) => self.attempt(update).await,
+                Ok(Prepared::Failed(error)) => Ok(Err(error)),
+                Ok(Prepared::Interrupted(wake)) => return wake,
+                Err(stopped) => Err(stopped),
+            };
+            let error = match attempted {
                 Ok(Ok(delivered)) => {
                     // An earlier failed attempt may have changed the target, even if this attempt did not.
                     let may_have_changed = mem::take(&mut self.may_have_changed);
@@ -417,9 +446,41 @@ impl Worker {
         &self,
         update: &Update,
     ) -> Result<Result<Delivered, SinkError>, StoppedWhileBlocked> {
+        self.limited(update, self.sink.deliver(update)).await
+    }
+
+    /// Prepares an update, and waits until all peers have prepared it.
+    async fn prepare_with_peers(
+        &mut self,
+        update: &Update,
+    ) -> Result<Prepared, StoppedWhileBlocked> {
+        if self.peers.is_empty() {
+            return Ok(Prepared::Ready);
+        }
+        if let Err(error) = self.limited(update, self.sink.prepare(update)).await? {
+            return Ok(Prepared::Failed(error));
+        }
+        let revisions = update.parts().iter().map(|part| (part.source.clone(), part.revision));
+        self.status.send_modify(|status| status.prepared = revisions.collect());
+        let mut peers = mem::take(&mut self.peers);
+        let waited = tokio::select! {
+            biased;
+            () = peers.prepared(update) => Prepared::Ready,
+            wake = self.wait_or_input_change(None) => Prepared::Interrupted(wake),
+        };
+        self.peers = peers;
+        Ok(waited)
+    }
+
+    /// Runs an operation of the sink within the timeout of an attempt.
+    async fn limited<T>(
+        &self,
+        update: &Update,
+        operation: impl Future<Output = Result<T, SinkError>>,
+    ) -> Result<Result<T, SinkError>, StoppedWhileBlocked> {
         let limit = self.settings.timeout;
         let delivering = async {
-            let delivered = timeout(limit, self.sink.deliver(update)).await.unwrap_or_else(|_| {
+            let delivered = timeout(limit, operation).await.unwrap_or_else(|_| {
                 let limit = humantime::format_duration(limit);
                 let reason = format!("timed out after {limit} (`timeout`)");
                 Err(SinkError::transient(match self.sink.blocking_operation() {
@@ -479,102 +540,4 @@ impl Worker {
         let hashing = POOL.spawn(move || large.digest(&settings));
         hashing.await.unwrap_or_else(|_| update.digest(fingerprint))
     }
-
-    /// Logs a successful delivery and updates the status. `change` is the change of the target by another program
-    /// that the delivery has repaired, if any.
-    fn report_success(
-        &mut self,
-        update: &Update,
-        delivered: Delivered,
-        change: Option<&ExternalChange>,
-    ) {
-        let is_recovered = self.status.borrow().failing.is_some();
-        match change {
-            Some(change) => self.log_repair(change),
-            None if delivered == Delivered::Changed || is_recovered => self.log_delivery(update),
-            None => {}
-        }
-        self.status.send_modify(|status| {
-            let revisions = update.parts().iter().map(|part| (part.source.clone(), part.revision));
-            status.revisions = revisions.collect();
-            status.delivered = update.parts().first().map(|part| part.revision);
-            status.at = Some(Timestamp::now());
-            status.changes += u64::from(delivered == Delivered::Changed);
-            status.repairs += u64::from(change.is_some());
-            status.content = self.sink.file_content();
-            status.succeeded += 1;
-            status.state = SinkState::Done;
-            (status.failing, status.attempts, status.next_try) = (None, 0, None);
-        });
-    }
-
-    fn log_delivery(&mut self, update: &Update) {
-        let (sink, event) = (&self.name, update.event());
-        match self.log.delivery(Instant::now().into_std()) {
-            Some(suppressed) => {
-                info!(sink, event, suppressed = positive(suppressed), "delivery succeeded")
-            }
-            None => debug!(sink, event, "delivery succeeded"),
-        }
-    }
-
-    fn log_repair(&mut self, change: &ExternalChange) {
-        let (sink, path, reason) = (&self.name, change.path.display(), &change.reason);
-        match self.log.repair(Instant::now().into_std()) {
-            Some(suppressed) => {
-                info!(sink, %path, reason, suppressed = positive(suppressed), "file repaired");
-            }
-            None => debug!(sink, %path, reason, "file repaired"),
-        }
-    }
-
-    /// Logs a failed attempt and updates the status. `retry_in` is `None` if no retry follows.
-    fn report_failure(&mut self, error: &SinkError, attempt: u32, retry_in: Option<Duration>) {
-        let reason: Arc<str> = reloader_util::sanitize::sanitize(&error.message).into();
-        let (sink, error) = (&self.name, &reason);
-        let max_attempts = self.settings.retries.saturating_add(1);
-        // A delay of zero means that a newer value is delivered now. The failure is then not final, even if it was the
-        // last attempt to deliver the old value.
-        let is_final =
-            retry_in.is_none_or(|delay| attempt == max_attempts && delay > Duration::ZERO);
-        let logged = self.log.failure(error, is_final, Instant::now().into_std());
-        match (logged.map(positive), retry_in) {
-            (None, retry_in) => {
-                debug!(sink, attempt, max_attempts, ?retry_in, %error, "delivery failed again");
-            }
-            (Some(suppressed), None) => error!(
-                sink,
-                attempt, %error, suppressed, "delivery failed, not retrying until the value changes"
-            ),
-            (Some(suppressed), Some(retry_in)) if is_final => {
-                error!(
-                    sink,
-                    attempt,
-                    ?retry_in,
-                    %error,
-                    suppressed,
-                    "delivery retries exhausted, retrying less often"
-                );
-            }
-            (Some(suppressed), Some(retry_in)) => {
-                warn!(
-                    sink,
-                    attempt, max_attempts, ?retry_in, %error, suppressed, "delivery failed, retrying"
-                );
-            }
-        }
-        self.status.send_modify(|status| {
-            let has_retry = retry_in.is_some();
-            status.state = if has_retry { SinkState::Retrying } else { SinkState::GivenUp };
-            status.failing = Some(reason);
-            status.failed += 1;
-            status.attempts = attempt;
-            status.next_try = retry_in.and_then(|delay| Timestamp::now().checked_add(delay).ok());
-        });
-    }
-}
-
-/// Returns `number` for a field of a log event; `None` for zero, which omits the field.
-fn positive(number: u64) -> Option<u64> {
-    (number > 0).then_some(number)
 }

@@ -27,6 +27,7 @@ use tempfile::NamedTempFile;
 const COMPARE_BUFFER_BYTES: usize = 64 << 10;
 
 /// New content of a file, before it replaces the file.
+#[derive(Debug)]
 pub(super) struct Staged {
     directory: PathBuf,
     attributes: Attributes,

@@ -41,6 +41,10 @@ impl Sink for File {
         self.target.write(self.preview(update).await?).await
     }
 
+    async fn prepare(&self, update: &Update) -> Result<(), SinkError> {
+        self.target.prepare(self.preview(update).await?).await
+    }
+
     async fn preview(&self, update: &Update) -> Result<Option<Bytes>, SinkError> {
         let Some(part) = update.single() else {
             return Err(SinkError::permanent(

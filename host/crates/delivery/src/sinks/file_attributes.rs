@@ -16,6 +16,7 @@ pub(super) const PRIVATE_MODE: u32 = 0o600;
 pub(super) const INHERITED_MODE_MASK: u32 = 0o777;
 
 /// Permissions and ownership that a file should have.
+#[derive(Debug)]
 pub(super) struct Attributes {
     mode: u32,
     pub(super) owner: Option<u32>,

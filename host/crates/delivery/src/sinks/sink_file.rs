@@ -31,6 +31,8 @@ pub(super) struct Target {
     /// Content after the last successful write or removal.
     content: Arc<Mutex<Option<FileContent>>>,
     check: Option<ContentCheck>,
+    /// Content that [`Target::prepare`] has staged and checked, with its digest.
+    prepared: Mutex<Option<(Digest, StagedFile)>>,
 }
 
 /// State of a [`Target`] after its previous operations.
@@ -52,7 +54,19 @@ impl Target {
             jobs: BlockingJobs::default(),
             content: Arc::default(),
             check,
+            prepared: Mutex::default(),
         }
+    }
+
+    /// Writes new content beside the file, and checks it. The next [`write`](Self::write) of the same content replaces the
+    /// file by it.
+    pub(super) async fn prepare(&self, content: Option<bytes::Bytes>) -> Result<(), SinkError> {
+        drop(self.prepared.lock().take());
+        let Some(content) = content else { return Ok(()) };
+        let Some(staged) = self.stage(content.clone()).await? else { return Ok(()) };
+        self.check(&staged).await?;
+        *self.prepared.lock() = Some((Digest::of(&content), staged));
+        Ok(())
     }
 
     /// Writes `content`, or removes the file if `content` is `None`.
@@ -60,11 +74,16 @@ impl Target {
         &self,
         content: Option<bytes::Bytes>,
     ) -> Result<Delivered, SinkError> {
+        let prepared = self.prepared.lock().take();
         let mut staged = None;
-        if let (Some(content), Some(check)) = (&content, &self.check) {
-            staged = self.prepare(content.clone()).await?;
-            if let Some(StagedFile(Some((_, Staged { file: Some(file), .. })))) = &staged {
-                check.run(file.path(), &self.settings.path).await?;
+        if let Some(content) = &content {
+            staged = prepared.filter(|(digest, _)| *digest == Digest::of(content));
+        }
+        let mut staged = staged.map(|(_, staged)| staged);
+        if let (None, Some(content), Some(_)) = (&staged, &content, &self.check) {
+            staged = self.stage(content.clone()).await?;
+            if let Some(staged) = &staged {
+                self.check(staged).await?;
             }
         }
         let (settings, known) = (Arc::clone(&self.settings), Arc::clone(&self.content));
@@ -97,8 +116,18 @@ impl Target {
         written.map_err(|error| self.explain(&error))
     }
 
-    /// Writes new content beside the file, for its check. Returns `None` if the file already has the content.
-    async fn prepare(&self, content: bytes::Bytes) -> Result<Option<StagedFile>, SinkError> {
+    /// Runs the check of the file, if it has one.
+    async fn check(&self, staged: &StagedFile) -> Result<(), SinkError> {
+        match (&self.check, staged) {
+            (Some(check), StagedFile(Some((_, Staged { file: Some(file), .. })))) => {
+                check.run(file.path(), &self.settings.path).await
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Writes new content beside the file. Returns `None` if the file already has the content.
+    async fn stage(&self, content: bytes::Bytes) -> Result<Option<StagedFile>, SinkError> {
         let settings = Arc::clone(&self.settings);
         let preparing = self.jobs.run(self.operation("writing"), move |state| {
             let path = state.begin_write(&settings)?;
@@ -198,6 +227,7 @@ impl TargetState {
 
 /// Staged content with the path of its file. If it is dropped, a pool thread removes the temporary file, since the file
 /// system may not answer.
+#[derive(Debug)]
 struct StagedFile(Option<(PathBuf, Staged)>);
 
 impl StagedFile {

@@ -210,6 +210,10 @@ impl Sink for Template {
         self.target.write(self.preview(update).await?).await
     }
 
+    async fn prepare(&self, update: &Update) -> Result<(), SinkError> {
+        self.target.prepare(self.preview(update).await?).await
+    }
+
     async fn preview(&self, update: &Update) -> Result<Option<Bytes>, SinkError> {
         if update.event() == "removed" {
             return Ok(None);
