@@ -30,6 +30,7 @@ const COMMAND_STACK_BYTES: usize = 8 << 20;
 #[must_use]
 pub fn main() -> ExitCode {
     configure_malloc();
+    child_process::ignore_file_size_signal();
     set_program_name();
     let cli = Cli::from_command_line();
     cli.command.disable_core_dumps();

@@ -6,7 +6,7 @@ use crate::{
 };
 
 /// Documents whose commands the tests run: paths relative to `docs/`.
-const GUIDES: [&str; 18] = [
+const GUIDES: [&str; 19] = [
     "../README.md",
     "operate/access.md",
     "operate/configuration.md",
@@ -25,6 +25,7 @@ const GUIDES: [&str; 18] = [
     "write-a-plugin/testing.md",
     "write-a-plugin/validators.md",
     "write-a-plugin/watching.md",
+    "migrate/from-consul-template.md",
 ];
 
 e2e::cases! {
@@ -48,6 +49,7 @@ e2e::cases! {
         plugin_tests(GUIDES[15]);
         validators(GUIDES[16]);
         watching(GUIDES[17]);
+        from_consul_template(GUIDES[18]);
     }
 }
 

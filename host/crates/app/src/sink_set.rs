@@ -61,8 +61,6 @@ struct RunningSink {
     stopper: Stopper,
     /// Keys of the sinks that must deliver a value before this sink delivers it.
     after: Arc<BTreeSet<String>>,
-    /// Keys of the sinks, with this one, that replace their files together; empty for none.
-    together: Arc<BTreeSet<String>>,
     task: JoinHandle<()>,
 }
 
@@ -84,11 +82,6 @@ impl SinkSet {
         let writers = wanted.iter().filter(|(_, settings)| settings.writes_file());
         let writers: Arc<BTreeSet<String>> =
             Arc::new(writers.map(|(key, _)| key.clone()).collect());
-        let has_check = wanted.iter().any(|(_, settings)| settings.check().is_some());
-        let together = match has_check && writers.len() > 1 {
-            true => Arc::clone(&writers),
-            false => Arc::default(),
-        };
         let is_unchanged = |running: &RunningSink| {
             let settings = position(running).and_then(|index| wanted.get(index));
             settings.is_some_and(|(_, settings)| running.settings == **settings)
@@ -99,19 +92,11 @@ impl SinkSet {
             let kept: BTreeSet<_> = kept.map(|running| running.key.clone()).collect();
             // A notifier holds the status receivers of the sinks that write files. If one of these sinks is replaced,
             // its receiver closes, so the notifier is replaced too.
-            let are_writers_kept = writers.is_subset(&kept)
-                && all.iter().all(|it| !it.settings.writes_file() || it.together == together);
-            // The same holds for sinks that replace their files together.
+            let are_writers_kept = writers.is_subset(&kept);
             let is_kept = |running: &RunningSink| {
                 is_unchanged(running)
-                    && match (running.settings.is_notifier(), running.settings.writes_file()) {
-                        (true, _) => are_writers_kept && running.after == writers,
-                        (_, true) => {
-                            running.together == together
-                                && (together.is_empty() || are_writers_kept)
-                        }
-                        _ => true,
-                    }
+                    && (!running.settings.is_notifier()
+                        || (are_writers_kept && running.after == writers))
             };
             all.extract_if(.., |running| !is_kept(running)).collect()
         };
@@ -127,43 +112,13 @@ impl SinkSet {
         let new = wanted.iter().enumerate().filter(|(index, _)| !is_running[*index]);
         let (writing, notifying): (Vec<_>, Vec<_>) =
             new.partition(|(_, (_, settings))| !settings.is_notifier());
-        let mut workers = Vec::new();
-        for (index, (key, settings)) in writing {
+        for (index, (key, settings)) in writing.into_iter().chain(notifying) {
             let name = sink_name(settings, index);
+            let after = if settings.is_notifier() { Arc::clone(&writers) } else { Arc::default() };
+            let others = self.predecessors(&after, &starting);
             starting.insert(key.as_str());
-            match worker(inputs, settings, &name, key, persistence) {
-                Ok(worker) => workers.push((name, key, *settings, worker)),
-                Err(error) => {
-                    warn!(owner = %inputs.owner, sink = %name, %error, "sink start failed");
-                }
-            }
-        }
-        let statuses: Vec<_> = workers
-            .iter()
-            .map(|(_, key, _, worker)| (key.as_str(), worker.status()))
-            .filter(|(key, _)| together.contains(*key))
-            .collect();
-        for (name, key, settings, mut worker) in workers {
-            let together =
-                if settings.writes_file() { Arc::clone(&together) } else { Arc::default() };
-            if together.contains(key) {
-                let others = statuses.iter().filter(|(other, _)| other != key);
-                worker = worker.together_with(others.map(|(_, status)| status.clone()).collect());
-            }
-            let mut running = start(inputs, settings, (name, key), worker, notifier);
-            running.together = together;
-            self.0.lock().push(running);
-        }
-        for (index, (key, settings)) in notifying {
-            let name = sink_name(settings, index);
-            let others = self.predecessors(&writers, &starting);
-            match worker(inputs, settings, &name, key, persistence) {
-                Ok(worker) => {
-                    let worker = worker.after(others);
-                    let mut running = start(inputs, settings, (name, key), worker, notifier);
-                    running.after = Arc::clone(&writers);
-                    self.0.lock().push(running);
-                }
+            match start(inputs, settings, (&name, key, after), others, persistence, notifier) {
+                Ok(running) => self.0.lock().push(running),
                 Err(error) => {
                     warn!(owner = %inputs.owner, sink = %name, %error, "sink start failed");
                 }
@@ -193,9 +148,7 @@ impl SinkSet {
         let fails = |running: &&RunningSink| running.status.borrow().failing.is_some();
         let failing: Vec<_> = all.iter().filter(fails).collect();
         let report = |running: &RunningSink| {
-            let before = failing.iter().find(|other| {
-                running.after.contains(&other.key) || running.together.contains(&other.key)
-            });
+            let before = failing.iter().find(|other| running.after.contains(&other.key));
             let held_back = || before.map(|other| format!("waiting for sink `{}`", other.name));
             let status = running.status.borrow();
             let error = |failing: &Arc<str>| match is_secret && running.settings.runs_command() {
@@ -336,14 +289,15 @@ fn with_keys(all: &[SinkSettings]) -> Vec<(String, &SinkSettings)> {
     all.iter().map(|settings| (key(settings), settings)).collect()
 }
 
-/// Returns the worker of a sink.
-fn worker(
+/// Starts a sink as a task, which also reports its status changes.
+fn start(
     inputs: &SinkInputs<'_>,
     settings: &SinkSettings,
-    name: &str,
-    key: &str,
+    (name, key, after): (&str, &str, Arc<BTreeSet<String>>),
+    others: Vec<Predecessor>,
     persistence: &StatePersistence,
-) -> Result<Worker, String> {
+    notifier: &ChangeNotifier,
+) -> Result<RunningSink, String> {
     let owner = inputs.owner.as_str();
     let worker = Worker::new(
         format!("{owner}/{name}"),
@@ -351,34 +305,17 @@ fn worker(
         settings.build(owner).map_err(|error| error.to_string())?,
         settings.worker(inputs.wait),
         persistence.delivery_record(owner, key),
-    );
-    Ok(worker.optional(inputs.optional))
-}
-
-/// Runs a worker as a task, which also reports its status changes.
-fn start(
-    inputs: &SinkInputs<'_>,
-    settings: &SinkSettings,
-    (name, key): (String, &str),
-    worker: Worker,
-    notifier: &ChangeNotifier,
-) -> RunningSink {
+    )
+    .after(others)
+    .optional(inputs.optional);
     let (status, stopper) = (worker.status(), worker.stopper());
     let changes =
         report_changes(status.clone(), inputs.owner.clone(), inputs.is_group, notifier.clone());
     let task = tokio::spawn(async move {
         tokio::join!(worker.run(), changes);
     });
-    RunningSink {
-        settings: settings.clone(),
-        name,
-        key: key.to_owned(),
-        status,
-        stopper,
-        after: Arc::default(),
-        together: Arc::default(),
-        task,
-    }
+    let (name, key) = (name.to_owned(), key.to_owned());
+    Ok(RunningSink { settings: settings.clone(), name, key, status, stopper, after, task })
 }
 
 impl RunningSink {

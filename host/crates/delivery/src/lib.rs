@@ -47,7 +47,6 @@ mod delivery_log;
 mod delivery_record_store;
 mod delivery_values;
 mod document_node_count_and_emptiness;
-mod file_sinks_replace_together;
 mod notifier_waits_for_file_sinks;
 mod preflight_warning;
 mod serial_blocking_jobs;
@@ -75,7 +74,7 @@ pub use sink_settings::{CommonSettings, SinkKind, SinkSettings};
 pub use sink_status::{SinkState, SinkStatus};
 pub use sinks::{
     exec::{Exec, ExecInput, ExecSettings},
-    file::{File, FileSettings},
+    file::{Encoding, File, FileSettings},
     file_settings::{Backup, Mode, RepairInterval, TargetSettings},
     signal::{SignalSettings, SignalSink},
     stdout::{Format, Stdout, StdoutSettings, StdoutSink},

@@ -30,16 +30,6 @@ pub trait Sink: Send + Sync {
         Ok(None)
     }
 
-    /// Prepares a delivery without an effect on the target: a file sink writes the new content beside its file and checks
-    /// it. The following [`deliver`](Self::deliver) with the same update uses what is prepared.
-    ///
-    /// # Errors
-    ///
-    /// Returns the reason of the failure and whether to retry.
-    async fn prepare(&self, _update: &Update) -> Result<(), SinkError> {
-        Ok(())
-    }
-
     /// Returns whether the sink itself detects that a value is already delivered, e.g. by comparing the
     /// file with the value.
     ///

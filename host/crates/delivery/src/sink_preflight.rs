@@ -43,7 +43,7 @@ impl SinkKind {
         match self {
             Self::Stdout(_) | Self::Signal(_) => Vec::new(),
             Self::File(settings) => {
-                let mut warnings = settings.preflight();
+                let mut warnings = settings.target().preflight();
                 warnings.extend(check_preflight(settings.check.as_ref()));
                 warnings
             }

@@ -187,7 +187,14 @@ impl SinkSettings {
         let label = format!("{owner}/{}", self.name().unwrap_or(self.kind()));
         Ok(match self.kind.clone() {
             SinkKind::Stdout(settings) => Box::new(StdoutSink::new(settings.format)),
-            SinkKind::File(settings) => Box::new(File::named(&label, settings, self.timeout())),
+            SinkKind::File(settings) => {
+                if settings.at.as_ref().is_some_and(|at| !at.starts_with('/')) {
+                    return Err(SinkError::permanent(
+                        "`at`: expected a JSON Pointer, such as `/tls/cert`",
+                    ));
+                }
+                Box::new(File::named(&label, settings, self.timeout()))
+            }
             SinkKind::Exec(settings) => Box::new(Exec::new(label, settings, self.timeout())),
             SinkKind::Signal(settings) => Box::new(SignalSink::new(settings)),
             SinkKind::Webhook(settings) => Box::new(Webhook::new(settings)?),

@@ -14,9 +14,6 @@ pub struct SinkStatus {
     pub delivered: Option<Revision>,
     /// Revision of each source that was delivered last.
     pub revisions: Vec<(SourceName, Revision)>,
-    /// Revision of each source whose content the sink has prepared last, if it replaces its file together with other
-    /// sinks.
-    pub prepared: Vec<(SourceName, Revision)>,
     /// Time of the last successful delivery.
     pub at: Option<Timestamp>,
     /// Number of deliveries that changed the target. The host notifies the program of `[command]` when this
@@ -48,7 +45,7 @@ pub enum SinkState {
     Waiting(Vec<SourceName>),
     /// Debouncing: waiting for the end of a burst of changes.
     Settling,
-    /// Delivering, or waiting for the checks of the other sinks that replace their files together with this one.
+    /// Delivering.
     Delivering,
     /// All values are delivered.
     #[default]

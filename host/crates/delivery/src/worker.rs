@@ -5,7 +5,6 @@ use crate::{
     delivery_log::DeliveryLog,
     delivery_record_store::DeliveryRecordStore,
     delivery_values::Update,
-    file_sinks_replace_together::Peers,
     notifier_waits_for_file_sinks::{Predecessor, Predecessors},
     serial_blocking_jobs::POOL,
     sink::{Delivered, ExternalChange, Retry, Sink, SinkError},
@@ -45,8 +44,6 @@ pub struct Worker {
     may_have_changed: bool,
     /// Sinks that must deliver an update before the sink of this worker does.
     predecessors: Predecessors,
-    /// File sinks that replace their files together with the sink of this worker.
-    peers: Peers,
     log: DeliveryLog,
     /// Set after a log event about the sources that the sink waits for.
     has_logged_wait: bool,
@@ -91,16 +88,6 @@ enum Wake {
     Due,
 }
 
-/// Result of the preparation of a delivery together with other sinks.
-enum Prepared {
-    /// All sinks are prepared.
-    Ready,
-    /// This sink cannot prepare the delivery.
-    Failed(SinkError),
-    /// A newer value or a stop; `None` if a file that the sink reads has changed.
-    Interrupted(Option<Wake>),
-}
-
 /// Result if a worker is stopped while an operation of its sink does not return.
 struct StoppedWhileBlocked;
 
@@ -130,7 +117,6 @@ impl Worker {
             delivered: None,
             may_have_changed: false,
             predecessors: Predecessors::default(),
-            peers: Peers::default(),
             log: DeliveryLog::new(Instant::now().into_std()),
             has_logged_wait: false,
         }
@@ -144,14 +130,6 @@ impl Worker {
     #[must_use]
     pub fn after(mut self, predecessors: Vec<Predecessor>) -> Self {
         self.predecessors = Predecessors::new(predecessors);
-        self
-    }
-
-    /// Makes the sink replace its file only when the other file sinks, with these statuses, are prepared to do so as well:
-    /// if a check fails, all files stay as they are.
-    #[must_use]
-    pub fn together_with(mut self, others: Vec<watch::Receiver<SinkStatus>>) -> Self {
-        self.peers = Peers::new(others);
         self
     }
 
@@ -370,13 +348,7 @@ impl Worker {
                 status.retried += u64::from(attempt > 1);
             });
             let attempted_at = Instant::now();
-            let attempted = match self.prepare_with_peers(update).await {
-                Ok(Prepared::Ready) => self.attempt(update).await,
-                Ok(Prepared::Failed(error)) => Ok(Err(error)),
-                Ok(Prepared::Interrupted(wake)) => return wake,
-                Err(stopped) => Err(stopped),
-            };
-            let error = match attempted {
+            let error = match self.attempt(update).await {
                 Ok(Ok(delivered)) => {
                     // An earlier failed attempt may have changed the target, even if this attempt did not.
                     let may_have_changed = mem::take(&mut self.may_have_changed);
@@ -446,41 +418,9 @@ impl Worker {
         &self,
         update: &Update,
     ) -> Result<Result<Delivered, SinkError>, StoppedWhileBlocked> {
-        self.limited(update, self.sink.deliver(update)).await
-    }
-
-    /// Prepares an update, and waits until all peers have prepared it.
-    async fn prepare_with_peers(
-        &mut self,
-        update: &Update,
-    ) -> Result<Prepared, StoppedWhileBlocked> {
-        if self.peers.is_empty() {
-            return Ok(Prepared::Ready);
-        }
-        if let Err(error) = self.limited(update, self.sink.prepare(update)).await? {
-            return Ok(Prepared::Failed(error));
-        }
-        let revisions = update.parts().iter().map(|part| (part.source.clone(), part.revision));
-        self.status.send_modify(|status| status.prepared = revisions.collect());
-        let mut peers = mem::take(&mut self.peers);
-        let waited = tokio::select! {
-            biased;
-            () = peers.prepared(update) => Prepared::Ready,
-            wake = self.wait_or_input_change(None) => Prepared::Interrupted(wake),
-        };
-        self.peers = peers;
-        Ok(waited)
-    }
-
-    /// Runs an operation of the sink within the timeout of an attempt.
-    async fn limited<T>(
-        &self,
-        update: &Update,
-        operation: impl Future<Output = Result<T, SinkError>>,
-    ) -> Result<Result<T, SinkError>, StoppedWhileBlocked> {
         let limit = self.settings.timeout;
         let delivering = async {
-            let delivered = timeout(limit, operation).await.unwrap_or_else(|_| {
+            let delivered = timeout(limit, self.sink.deliver(update)).await.unwrap_or_else(|_| {
                 let limit = humantime::format_duration(limit);
                 let reason = format!("timed out after {limit} (`timeout`)");
                 Err(SinkError::transient(match self.sink.blocking_operation() {

@@ -7,7 +7,16 @@
 
 #[cfg(target_os = "linux")]
 use crate::spawned_child;
-use std::{io, time::Duration};
+use crate::sync::Mutex;
+use std::{
+    collections::BTreeMap,
+    ffi::OsString,
+    io::{self, PipeReader, PipeWriter, Read},
+    mem,
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
 use tokio::{
     process::Command,
     sync::{Semaphore, SemaphorePermit},
@@ -31,21 +40,14 @@ const MAX_CONCURRENT_STARTS: usize = 64;
 
 static START_PERMITS: Semaphore = Semaphore::const_new(MAX_CONCURRENT_STARTS);
 
-/// Streams of a child that are connected to this process by pipes. The command decides about the other streams.
+/// Streams of a child that are connected to this process by pipes. Without a pipe, standard input is empty if there is a
+/// pipe for the output; otherwise, the child inherits its streams.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Pipes {
     /// Standard input.
     pub stdin: bool,
     /// Standard output and standard error.
     pub output: bool,
-}
-
-#[cfg(target_os = "linux")]
-impl Pipes {
-    /// Returns the number of pipes.
-    pub(crate) fn count(self) -> usize {
-        usize::from(self.stdin) + 2 * usize::from(self.output)
-    }
 }
 
 /// Prepares the start of child processes. A program should call this function before it opens files: on Linux, the
@@ -62,22 +64,29 @@ pub fn prepare() -> io::Result<()> {
     Ok(())
 }
 
+/// Makes a write that exceeds the file-size limit (`ulimit -f`) an error, instead of a signal that ends the program.
+/// Children get the default.
+pub fn ignore_file_size_signal() {
+    #[cfg(target_os = "linux")]
+    crate::child_spawning_threads::ignore_file_size_signal();
+}
+
 /// Spawns a command. On Linux, the kernel sends the signal with the number `death_signal` to the child when this
 /// process ends, however it ends. The child is killed when its handle is dropped.
 ///
 /// The kernel forgets the signal when the child executes a set-user-ID, set-group-ID or privileged program.
 /// Descendants of the child get no signal. On other systems, the child continues.
 ///
-/// On Linux, the child gets no file that this process has opened, not even until it executes its program. The streams of
-/// the command must be inherited or null.
+/// On Linux, the child gets no file that this process has opened, not even until it executes its program.
 ///
-/// The caller must check first that the file systems of the program and of the working directory answer. A child that
-/// hangs between `fork` and `exec` cannot be killed, and holds the pipes of other commands.
+/// The caller should check first that the file systems of the program and of the working directory answer. A child that
+/// hangs between `fork` and `exec` is killed after ten seconds, if the system permits it.
 ///
 /// # Errors
 ///
-/// The error of the spawn, or an error if the process does not start within ten seconds. While 64 other processes are
-/// being started, the call first waits, for one minute at most.
+/// The error of the spawn, or an error if the process does not start within ten seconds. Until such a start returns, other
+/// starts of the same program in the same directory are errors. While 64 other processes are being started, the call
+/// first waits, for one minute at most.
 ///
 /// # Panics
 ///
@@ -92,41 +101,139 @@ async fn spawn_within(
     pipes: Pipes,
     death_signal: i32,
 ) -> io::Result<Child> {
+    let key = StartKey::of(&command);
+    if HUNG_STARTS.lock().contains_key(&key) {
+        return Err(not_started("an earlier start has not returned"));
+    }
     let Ok(Ok(permit)) = timeout(QUEUE_TIMEOUT, START_PERMITS.acquire()).await else {
-        let message = format!("{MAX_CONCURRENT_STARTS} other commands have not started yet");
-        return Err(io::Error::new(io::ErrorKind::TimedOut, message));
+        return Err(not_started(&format!(
+            "{MAX_CONCURRENT_STARTS} other commands have not started"
+        )));
     };
-    match timeout(limit, start(command, pipes, death_signal, permit)).await {
+    let progress = Arc::new(Progress { key, state: Mutex::default() });
+    let running = RunningStart { _permit: permit, progress: Arc::clone(&progress) };
+    let (id_reader, id_pipe) = io::pipe()?;
+    match timeout(limit, start(command, pipes, death_signal, id_pipe, running)).await {
         Ok(started) => started,
         Err(_) => {
-            let message = format!("not started within {limit:?}; does its file system respond?");
-            Err(io::Error::new(io::ErrorKind::TimedOut, message))
+            progress.give_up(id_reader);
+            Err(not_started(&format!("not started within {limit:?}")))
         }
     }
 }
 
-/// Starts the command on a thread that ends with the process only. Holds the permit until the process has started, even
-/// if the caller gives up earlier.
+fn not_started(reason: &str) -> io::Error {
+    let message = format!("{reason}; does its file system respond?");
+    io::Error::new(io::ErrorKind::TimedOut, message)
+}
+
+/// Program and working directory of a command.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct StartKey(OsString, Option<PathBuf>);
+
+impl StartKey {
+    fn of(command: &Command) -> Self {
+        let command = command.as_std();
+        let directory = command.get_current_dir().map(Into::into);
+        Self(command.get_program().to_owned(), directory)
+    }
+}
+
+/// Starts that have exceeded their time limit and have not returned, with their number.
+static HUNG_STARTS: Mutex<BTreeMap<StartKey, usize>> = Mutex::new(BTreeMap::new());
+
+/// Progress of one start.
+struct Progress {
+    key: StartKey,
+    state: Mutex<StartState>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum StartState {
+    #[default]
+    Running,
+    /// The time limit has passed.
+    Hung,
+    Returned,
+}
+
+impl Progress {
+    /// Records that the start has not returned in time, and kills the child. `id_reader` is the pipe with its process ID.
+    fn give_up(&self, mut id_reader: PipeReader) {
+        let mut state = self.state.lock();
+        if *state == StartState::Returned {
+            return;
+        }
+        *state = StartState::Hung;
+        *HUNG_STARTS.lock().entry(self.key.clone()).or_default() += 1;
+        // The status of the child is read only after the start has returned, so its ID is not reused. A child that has not
+        // written its ID yet has not reached its program.
+        #[cfg(target_os = "linux")]
+        {
+            use rustix::{
+                event::{PollFd, PollFlags, Timespec, poll},
+                process::{Pid, Signal, kill_process},
+            };
+            let mut is_written = [PollFd::new(&id_reader, PollFlags::IN)];
+            let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+            let mut id = [0; 4];
+            if poll(&mut is_written, Some(&now)).is_ok_and(|ready| ready > 0)
+                && id_reader.read_exact(&mut id).is_ok()
+                && let Some(id) = Pid::from_raw(i32::from_ne_bytes(id))
+            {
+                let _ = kill_process(id, Signal::KILL);
+            }
+        }
+        #[cfg(not(target_os = "linux"))]
+        let _ = id_reader.read(&mut []);
+    }
+}
+
+/// Start that has not returned yet.
+struct RunningStart {
+    _permit: SemaphorePermit<'static>,
+    progress: Arc<Progress>,
+}
+
+impl Drop for RunningStart {
+    fn drop(&mut self) {
+        let mut state = self.progress.state.lock();
+        if mem::replace(&mut *state, StartState::Returned) == StartState::Hung {
+            let mut hung = HUNG_STARTS.lock();
+            if let Some(number) = hung.get_mut(&self.progress.key) {
+                *number -= 1;
+                if *number == 0 {
+                    hung.remove(&self.progress.key);
+                }
+            }
+        }
+    }
+}
+
+/// Starts the command on a thread that ends with the process only. Drops `running` when the start has
+/// returned, even if the caller gives up earlier.
 #[cfg(target_os = "linux")]
 async fn start(
     command: Command,
     pipes: Pipes,
     death_signal: i32,
-    permit: SemaphorePermit<'static>,
+    id_pipe: PipeWriter,
+    running: RunningStart,
 ) -> io::Result<Child> {
     let mut command = command.into_std();
     request_death_signal(&mut command, death_signal);
-    spawned_child::start(command, pipes, permit).await
+    spawned_child::start(command, pipes, id_pipe.into(), running).await
 }
 
-/// Starts the command on a thread, since the start may hang. Holds the permit until the process has started, even if the
-/// caller gives up earlier.
+/// Starts the command on a thread, since the start may hang. Drops `running` when the start has returned,
+/// even if the caller gives up earlier.
 #[cfg(not(target_os = "linux"))]
 async fn start(
     mut command: Command,
     pipes: Pipes,
     _death_signal: i32,
-    permit: SemaphorePermit<'static>,
+    _id_pipe: PipeWriter,
+    running: RunningStart,
 ) -> io::Result<Child> {
     use std::process::Stdio;
     command.kill_on_drop(true);
@@ -139,7 +246,7 @@ async fn start(
     let (sender, receiver) = tokio::sync::oneshot::channel();
     let runtime = tokio::runtime::Handle::current();
     let spawn = move || {
-        let _permit = permit;
+        let _running = running;
         let _context = runtime.enter();
         let _ = sender.send(command.spawn());
     };
@@ -279,7 +386,7 @@ mod tests {
             let result = unsafe { libc::open(fifo.as_ptr(), libc::O_RDONLY) };
             if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
         };
-        let mut command = Command::new("true");
+        let mut command = Command::new("/bin/true");
         #[allow(unsafe_code, reason = "the closure makes an async-signal-safe call only")]
         unsafe {
             command.pre_exec(wait);
@@ -287,6 +394,7 @@ mod tests {
         command
     }
 
+    /// Until the start returns, the same command is not started again.
     #[test]
     fn hung_start_is_an_error_and_delays_no_other_start() {
         let directory = tempfile::tempdir().unwrap();
@@ -294,11 +402,18 @@ mod tests {
         mknodat(CWD, &fifo, FileType::Fifo, Mode::RWXU, 0).unwrap();
         runtime().block_on(async {
             let limit = Duration::from_millis(1);
-            let error = spawn_within(limit, hung_command(&fifo), Pipes::default(), SIGKILL).await;
-            assert_eq!(error.unwrap_err().kind(), io::ErrorKind::TimedOut);
+            let start = || spawn_within(limit, hung_command(&fifo), PIPES, SIGKILL);
+            for expected in ["not started within 1ms", "an earlier start has not returned"] {
+                let error = start().await.unwrap_err();
+                assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+                assert!(error.to_string().starts_with(expected), "{error}");
+            }
             let mut other = spawn(Command::new("true"), Pipes::default(), SIGKILL).await.unwrap();
             assert!(other.wait().await.unwrap().success());
             File::options().write(true).open(&fifo).unwrap();
+            while !HUNG_STARTS.lock().is_empty() {
+                tokio::task::yield_now().await;
+            }
         });
     }
 

@@ -1,13 +1,15 @@
-//! Threads that start child processes. They have their own table of file descriptors.
+//! Threads that start child processes. Each has a table of file descriptors of its own.
 //!
 //! A child starts with a copy of its parent's file descriptors, and closes most of them when it executes its program.
 //! To close a file, the system asks some file systems (FUSE, NFS) first. If such a file system does not answer, the
 //! child hangs before it executes its program, whatever the program is. On Linux, a thread can have a table of file
-//! descriptors of its own, and a child gets a copy of the table of the thread that forks. The table of these threads
-//! contains the descriptors that this process inherited, and the pipes of the commands that are being started. It
-//! contains no file that another thread has opened.
+//! descriptors of its own, and a child gets a copy of the table of the thread that forks. The table of such a thread
+//! contains the descriptors that this process inherited, and the streams of the command that is being started. It
+//! contains no file that another thread has opened, and `/dev/null` as standard input, output and error.
+//!
+//! A child that hangs holds no pipe of another command, since no other thread forks with the same table.
 
-use crate::{child_process::Pipes, panics, sync::Mutex};
+use crate::{panics, sync::Mutex};
 use rustix::{
     io::retry_on_intr,
     net::{
@@ -18,17 +20,21 @@ use rustix::{
 use std::{
     io::{self, ErrorKind, IoSlice, IoSliceMut},
     mem::MaybeUninit,
-    os::fd::{AsFd, OwnedFd},
+    os::{
+        fd::{AsFd, AsRawFd, FromRawFd, IntoRawFd, OwnedFd},
+        unix::process::CommandExt,
+    },
     process::{Child, Command},
     sync::{
         Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
         mpsc::{Receiver, Sender, channel},
     },
     thread,
 };
 
-/// Maximum number of file descriptors of one start: standard input, output and error.
-const MAX_DESCRIPTORS: usize = 3;
+/// Maximum number of file descriptors of one start: standard input, output and error, and the pipe for the process ID.
+const MAX_DESCRIPTORS: usize = 4;
 /// Bytes of the ancillary data with this number of file descriptors.
 const ANCILLARY_BYTES: usize = rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS));
 /// Stack size of a thread, in bytes.
@@ -43,15 +49,16 @@ type Completion = Box<dyn FnOnce(io::Result<Child>) + Send>;
 /// completion may contain one, for example that of an async runtime, so only the reply thread calls and drops it. All
 /// values of the command may be dropped on any thread.
 pub(crate) struct Start {
-    /// Command whose streams are inherited or null.
+    /// Command whose streams are replaced by the descriptors that are sent.
     pub(crate) command: Command,
-    /// Streams that are replaced by the descriptors that are sent.
-    pub(crate) pipes: Pipes,
+    /// Set if the first descriptor is standard input. Standard output, standard error, and the pipe to which the child
+    /// writes its process ID follow.
+    pub(crate) has_stdin: bool,
     pub(crate) complete: Completion,
 }
 
-/// Dispatcher thread, which receives the starts and passes each of them to an idle thread or to a new one. The threads
-/// that it starts share its table of file descriptors.
+/// Dispatcher thread, which receives the starts and passes each of them to an idle worker or to a new one. A new worker
+/// copies the table of the dispatcher.
 struct Dispatcher {
     socket: OwnedFd,
     starts: Sender<Start>,
@@ -64,15 +71,12 @@ pub(crate) fn prepare() -> io::Result<()> {
     start_if_needed(&mut DISPATCHER.lock()).map(drop)
 }
 
-/// Starts a child process on a thread of its own. `descriptors` are the ends of its pipes: standard input, standard
-/// output, standard error.
+/// Starts a child process on a thread of its own. For `descriptors`, see [`Start::has_stdin`].
 pub(crate) fn run(start: Start, descriptors: &[OwnedFd]) -> io::Result<()> {
     // The lock is held until the start is queued, so that the order of the starts and of the descriptors is the same.
     let mut dispatcher = DISPATCHER.lock();
     let Dispatcher { socket, starts } = start_if_needed(&mut dispatcher)?;
-    if !descriptors.is_empty() {
-        send_descriptors(socket, descriptors)?;
-    }
+    send_descriptors(socket, descriptors)?;
     starts.send(start).map_err(|_| {
         *dispatcher = None;
         io::Error::other("the thread that starts commands has ended")
@@ -94,8 +98,8 @@ fn start_threads() -> io::Result<Dispatcher> {
     start_thread(move || reply(results))?;
     let (starts, queue) = channel();
     start_thread(move || {
-        if block_signals().is_ok() {
-            descriptor_table::leave(&received);
+        if block_signals().is_ok() && descriptor_table::leave(received.as_raw_fd()) {
+            descriptor_table::clear_standard_streams();
         }
         dispatch(&received, queue, &replies);
     })?;
@@ -130,6 +134,18 @@ fn block_signals() -> io::Result<()> {
     Ok(())
 }
 
+/// Set if this process ignores SIGXFSZ, which its children do not inherit.
+static IGNORES_FILE_SIZE: AtomicBool = AtomicBool::new(false);
+
+/// Ignores the signal for a file that exceeds its size limit (`ulimit -f`). The write then fails with an error.
+pub(crate) fn ignore_file_size_signal() {
+    #[allow(unsafe_code, reason = "the call changes the disposition of a signal without a handler")]
+    let previous = unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
+    if previous == libc::SIG_DFL {
+        IGNORES_FILE_SIZE.store(true, Ordering::Relaxed);
+    }
+}
+
 /// Resets the signal handlers in a forked child, and unblocks the signals. Allocates nothing.
 ///
 /// A handler of this process would catch a signal until the child executes its program, which resets the handlers too.
@@ -138,9 +154,10 @@ pub(crate) fn reset_signals_in_child() {
     unsafe {
         for signal in 1..=MAX_SIGNAL {
             let mut action = MaybeUninit::<libc::sigaction>::zeroed();
-            if libc::sigaction(signal, std::ptr::null(), action.as_mut_ptr()) == 0
-                && action.assume_init().sa_sigaction != libc::SIG_IGN
-            {
+            let is_reset = libc::sigaction(signal, std::ptr::null(), action.as_mut_ptr()) == 0
+                && (action.assume_init().sa_sigaction != libc::SIG_IGN
+                    || (signal == libc::SIGXFSZ && IGNORES_FILE_SIZE.load(Ordering::Relaxed)));
+            if is_reset {
                 libc::signal(signal, libc::SIG_DFL);
             }
         }
@@ -150,75 +167,139 @@ pub(crate) fn reset_signals_in_child() {
     }
 }
 
+fn unblock_child_signal() {
+    #[allow(unsafe_code, reason = "the calls access only the local set of signals")]
+    unsafe {
+        let mut child = MaybeUninit::uninit();
+        libc::sigemptyset(child.as_mut_ptr());
+        libc::sigaddset(child.as_mut_ptr(), libc::SIGCHLD);
+        libc::pthread_sigmask(libc::SIG_UNBLOCK, child.as_ptr(), std::ptr::null_mut());
+    }
+}
+
 /// Result of a start, and the function that receives it.
 type Reply = (Completion, io::Result<Child>);
 
-/// Reports the results of the starts. This thread uses the shared table of file descriptors.
+/// Reports the results of the starts. This thread uses the shared table of file descriptors. It accepts SIGCHLD, which
+/// announces the exit of a child: the process may have inherited it as blocked.
 fn reply(results: Receiver<Reply>) {
+    unblock_child_signal();
     for (complete, result) in results {
         let _ = panics::catch(|| complete(result));
     }
 }
 
-/// Threads that wait for a start, with the descriptors that were sent with it. No thread ever ends.
-type IdleThreads = Arc<Mutex<Vec<Sender<(Start, Vec<OwnedFd>)>>>>;
+/// Indices of the workers that wait for a start. No worker ever ends, because a child gets its death signal when its
+/// thread ends.
+type IdleWorkers = Arc<Mutex<Vec<usize>>>;
+
+/// Thread that starts children. Its own table of file descriptors contains the other end of the socket.
+struct Worker {
+    socket: OwnedFd,
+    starts: Sender<Start>,
+}
 
 fn dispatch(socket: &OwnedFd, queue: Receiver<Start>, replies: &Sender<Reply>) {
-    let idle = IdleThreads::default();
+    let idle = IdleWorkers::default();
+    let mut workers: Vec<Worker> = Vec::new();
     for start in queue {
-        let received =
-            if start.pipes.count() == 0 { Ok(Vec::new()) } else { receive_descriptors(socket) };
-        let received = received.and_then(|descriptors| {
-            let is_complete = descriptors.len() == start.pipes.count();
-            if is_complete { Ok(descriptors) } else { Err(ErrorKind::UnexpectedEof.into()) }
+        let received = receive_descriptors(socket);
+        let idle_worker = idle.lock().pop();
+        let index = idle_worker.map_or_else(
+            || {
+                let index = workers.len();
+                workers.push(start_worker(index, &idle, replies)?);
+                Ok(index)
+            },
+            Ok,
+        );
+        // The descriptors are closed in the table of this thread when they are sent.
+        let sent = received.and_then(|descriptors| {
+            let index =
+                index.as_ref().map_err(|error: &io::Error| io::Error::from(error.kind()))?;
+            let Some(worker) = workers.get(*index) else { return Err(ErrorKind::NotFound.into()) };
+            send_descriptors(&worker.socket, &descriptors)?;
+            Ok(worker)
         });
-        let thread = received.and_then(|descriptors| {
-            let idle_thread = idle.lock().pop();
-            Ok((idle_thread.map_or_else(|| start_worker(&idle, replies), Ok)?, descriptors))
-        });
-        match thread {
-            // A thread does not end while it is idle.
-            Ok((thread, descriptors)) => drop(thread.send((start, descriptors))),
-            Err(error) => drop(replies.send((start.complete, Err(error)))),
+        match (sent, index) {
+            // A worker does not end.
+            (Ok(worker), _) => drop(worker.starts.send(start)),
+            (Err(error), index) => {
+                idle.lock().extend(index);
+                let _ = replies.send((start.complete, Err(error)));
+            }
         }
     }
 }
 
-/// Starts a thread that starts children, and is idle between two of them.
-fn start_worker(
-    idle: &IdleThreads,
-    replies: &Sender<Reply>,
-) -> io::Result<Sender<(Start, Vec<OwnedFd>)>> {
-    let (thread, starts) = channel::<(Start, Vec<OwnedFd>)>();
-    let (this, idle, replies) = (thread.clone(), Arc::clone(idle), replies.clone());
+/// Starts a worker with a copy of the table of the calling thread.
+fn start_worker(index: usize, idle: &IdleWorkers, replies: &Sender<Reply>) -> io::Result<Worker> {
+    let flags = SocketFlags::CLOEXEC;
+    let (socket, received) = socketpair(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    let (starts, queue) = channel();
+    let (left, has_left) = channel();
+    let (idle, replies, descriptor) = (Arc::clone(idle), replies.clone(), received.as_raw_fd());
     start_thread(move || {
-        for (Start { mut command, pipes, complete }, descriptors) in starts {
-            let result = panics::catch(move || {
-                connect(&mut command, pipes, descriptors);
-                // The child process has no pipes of its own, so its handle contains no descriptor.
-                command.spawn()
-            });
-            let result = result.unwrap_or_else(|panic| Err(io::Error::other(panic)));
-            idle.lock().push(this.clone());
-            let _ = replies.send((complete, result));
-        }
+        let _ = left.send(descriptor_table::leave(descriptor));
+        #[allow(
+            unsafe_code,
+            reason = "the descriptor is that of the copied table, or the dispatcher hands it over"
+        )]
+        let socket = unsafe { OwnedFd::from_raw_fd(descriptor) };
+        work(index, &socket, queue, &idle, &replies);
     })?;
-    Ok(thread)
+    // Without a table of its own, the worker owns the descriptor of the present table.
+    if has_left.recv() == Ok(false) {
+        let _ = received.into_raw_fd();
+    }
+    Ok(Worker { socket, starts })
 }
 
-/// Makes the descriptors the streams of the command, which closes them when it is dropped.
-fn connect(command: &mut Command, pipes: Pipes, descriptors: Vec<OwnedFd>) {
+/// Starts children, one at a time.
+fn work(
+    index: usize,
+    socket: &OwnedFd,
+    queue: Receiver<Start>,
+    idle: &IdleWorkers,
+    replies: &Sender<Reply>,
+) {
+    for Start { command, has_stdin, complete } in queue {
+        let result = receive_descriptors(socket).and_then(|descriptors| {
+            let spawned = panics::catch(move || spawn(command, has_stdin, descriptors));
+            spawned.unwrap_or_else(|panic| Err(io::Error::other(panic)))
+        });
+        idle.lock().push(index);
+        let _ = replies.send((complete, result));
+    }
+}
+
+/// Spawns the command. Its handle contains no descriptor, since the streams are given. The descriptors are closed in the
+/// table of this thread.
+fn spawn(mut command: Command, has_stdin: bool, descriptors: Vec<OwnedFd>) -> io::Result<Child> {
     let mut descriptors = descriptors.into_iter();
-    if pipes.stdin
-        && let Some(stdin) = descriptors.next()
-    {
+    if has_stdin && let Some(stdin) = descriptors.next() {
         command.stdin(stdin);
     }
-    if pipes.output
-        && let (Some(stdout), Some(stderr)) = (descriptors.next(), descriptors.next())
-    {
-        command.stdout(stdout).stderr(stderr);
+    let (Some(stdout), Some(stderr), Some(id_pipe)) =
+        (descriptors.next(), descriptors.next(), descriptors.next())
+    else {
+        return Err(ErrorKind::UnexpectedEof.into());
+    };
+    command.stdout(stdout).stderr(stderr);
+    let descriptor = id_pipe.as_raw_fd();
+    let write_id = move || {
+        #[allow(unsafe_code, reason = "the call reads a local array")]
+        unsafe {
+            let id = libc::getpid().to_ne_bytes();
+            libc::write(descriptor, id.as_ptr().cast(), id.len());
+        }
+        Ok(())
+    };
+    #[allow(unsafe_code, reason = "the closure makes async-signal-safe calls only")]
+    unsafe {
+        command.pre_exec(write_id);
     }
+    command.spawn()
 }
 
 fn send_descriptors(socket: &OwnedFd, descriptors: &[OwnedFd]) -> io::Result<()> {
@@ -253,22 +334,37 @@ mod descriptor_table {
     use rustix::io::{FdFlags, fcntl_getfd};
     use std::{
         fs,
-        os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd},
+        os::fd::{AsRawFd, BorrowedFd, RawFd},
     };
 
     /// Gives the calling thread its own table of file descriptors, which contains `socket` and the descriptors that this
-    /// process inherited. If the system does not permit it, the thread keeps the table that all threads share.
-    pub(super) fn leave(socket: &OwnedFd) {
+    /// process inherited. If the system does not permit it, the thread keeps its table, and the result is `false`.
+    pub(super) fn leave(socket: RawFd) -> bool {
         // Without `/proc`, the open files of other threads would stay open in the new table.
         if list().is_none() || !unshare() {
-            return;
+            return false;
         }
         for descriptor in list().unwrap_or_default() {
-            if descriptor != socket.as_raw_fd() && is_closed_on_exec(descriptor) {
+            if descriptor != socket && is_closed_on_exec(descriptor) {
                 #[allow(unsafe_code, reason = "no other code uses descriptors of this new table")]
                 unsafe {
                     libc::close(descriptor);
                 }
+            }
+        }
+        true
+    }
+
+    /// Makes standard input, output and error of the own table `/dev/null`: a child replaces them by its own streams, and
+    /// the close of the previous ones may hang.
+    pub(super) fn clear_standard_streams() {
+        let Ok(null) = fs::OpenOptions::new().read(true).write(true).open("/dev/null") else {
+            return;
+        };
+        for descriptor in 0..=2 {
+            #[allow(unsafe_code, reason = "no other code uses descriptors of this new table")]
+            unsafe {
+                libc::dup2(null.as_raw_fd(), descriptor);
             }
         }
     }

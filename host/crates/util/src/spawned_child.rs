@@ -4,15 +4,18 @@ use crate::{
     child_process::Pipes,
     child_spawning_threads::{self, Start},
 };
+use rustix::process::{Pid, Signal, kill_process_group};
 use std::{
+    fs::File,
     io,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
     process::{self, Command, ExitStatus},
 };
 use tokio::{
     net::unix::pipe::{self, Receiver, Sender},
     runtime::Handle,
-    signal::unix::{Signal, SignalKind, signal},
-    sync::{SemaphorePermit, oneshot},
+    signal::unix::{self, SignalKind, signal},
+    sync::oneshot,
 };
 
 /// Pipe to the standard input of a child.
@@ -40,7 +43,7 @@ struct Process {
     child: process::Child,
     status: Option<ExitStatus>,
     /// `SIGCHLD`, which the kernel sends when any child exits.
-    child_exited: Signal,
+    child_exited: unix::Signal,
 }
 
 impl Child {
@@ -80,18 +83,17 @@ impl Process {
     }
 }
 
-impl From<Process> for Child {
-    fn from(process: Process) -> Self {
-        Self { stdin: None, stdout: None, stderr: None, process: Some(process) }
-    }
-}
-
 impl Drop for Child {
     /// Kills the process, and reads its status in a task, so that it does not remain as a zombie.
     fn drop(&mut self) {
         let Some(mut process) = self.process.take() else { return };
         if process.status.is_some() || matches!(process.child.try_wait(), Ok(Some(_))) {
             return;
+        }
+        // Also kills what the process has started, if it leads a group of its own. The ID is not reused before the status
+        // is read.
+        if let Some(id) = i32::try_from(process.child.id()).ok().and_then(Pid::from_raw) {
+            let _ = kill_process_group(id, Signal::KILL);
         }
         let _ = process.child.kill();
         if let Ok(runtime) = Handle::try_current() {
@@ -100,44 +102,60 @@ impl Drop for Child {
     }
 }
 
-/// Starts the command, and holds the permit until the process has started.
+/// Starts the command. `release` is dropped when the start has returned, even if the caller has given up earlier. `id_pipe`
+/// is the pipe to which the child writes its process ID.
 pub(crate) async fn start(
     command: Command,
     pipes: Pipes,
-    permit: SemaphorePermit<'static>,
+    id_pipe: OwnedFd,
+    release: impl Send + 'static,
 ) -> io::Result<Child> {
     let child_exited = signal(SignalKind::child())?;
     let mut descriptors = Vec::new();
-    let stdin = if pipes.stdin {
+    let (mut stdin, mut stdout, mut stderr) = (None, None, None);
+    if pipes.stdin {
         let (sender, receiver) = pipe::pipe()?;
         descriptors.push(receiver.into_blocking_fd()?);
-        Some(sender)
+        stdin = Some(sender);
+    } else if !pipes.output {
+        descriptors.push(duplicate(io::stdin().as_fd())?);
+    }
+    let has_stdin = !descriptors.is_empty();
+    if pipes.output {
+        for stream in [&mut stdout, &mut stderr] {
+            let (sender, receiver) = pipe::pipe()?;
+            descriptors.push(sender.into_blocking_fd()?);
+            *stream = Some(receiver);
+        }
     } else {
-        None
-    };
-    let (stdout, stderr) = if pipes.output {
-        let (stdout, stderr) = (pipe::pipe()?, pipe::pipe()?);
-        descriptors.push(stdout.0.into_blocking_fd()?);
-        descriptors.push(stderr.0.into_blocking_fd()?);
-        (Some(stdout.1), Some(stderr.1))
-    } else {
-        (None, None)
-    };
+        descriptors.push(duplicate(io::stdout().as_fd())?);
+        descriptors.push(duplicate(io::stderr().as_fd())?);
+    }
+    descriptors.push(id_pipe);
     let runtime = Handle::current();
     let (sender, receiver) = oneshot::channel();
     let complete = Box::new(move |started: io::Result<process::Child>| {
-        let _permit = permit;
-        // A child that the caller does not receive is dropped in this context.
+        // A child that the caller does not receive is dropped in this context. It is killed before its standard input is
+        // closed.
         let _context = runtime.enter();
-        let _ =
-            sender.send(started.map(|child| Process { child, status: None, child_exited }.into()));
+        let child = started.map(|child| {
+            let process = Some(Process { child, status: None, child_exited });
+            Child { stdin, stdout, stderr, process }
+        });
+        let _ = sender.send(child);
+        drop(release);
     });
-    child_spawning_threads::run(Start { command, pipes, complete }, &descriptors)?;
+    child_spawning_threads::run(Start { command, has_stdin, complete }, &descriptors)?;
     // The child has the only open ends.
     drop(descriptors);
-    let started: Result<io::Result<Child>, _> = receiver.await;
-    let mut child =
-        started.unwrap_or_else(|_| Err(io::Error::other("the start has been abandoned")))?;
-    (child.stdin, child.stdout, child.stderr) = (stdin, stdout, stderr);
-    Ok(child)
+    receiver.await.unwrap_or_else(|_| Err(io::Error::other("the start has been abandoned")))
+}
+
+/// Returns a duplicate of a stream of this process; `/dev/null` if the stream is closed.
+fn duplicate(stream: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    let duplicate = rustix::io::fcntl_dupfd_cloexec(stream, 3);
+    duplicate.or_else(|_| {
+        let null = File::options().read(true).write(true).open("/dev/null");
+        null.map(OwnedFd::from)
+    })
 }

@@ -5,18 +5,21 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use std::{borrow::Cow, fmt, path::PathBuf, time::Duration};
 
-/// Defines a struct with the settings of a sink that writes a file: the given fields, followed by the fields that
-/// describe the file.
+/// Defines a struct with the settings of a sink that writes a file: the given fields with their defaults, followed by
+/// the fields that describe the file. Also defines `at_path`, which returns the defaults, and `target`, which returns the
+/// fields that describe the file.
 ///
 /// The macro replaces the serde attribute `flatten`, which would lose the place of an error in the configuration
 /// file.
 macro_rules! file_sink_settings {
-    ($(#[$attribute:meta])* pub struct $name:ident { $($fields:tt)* }) => {
+    ($(#[$attribute:meta])* pub struct $name:ident {
+        $($(#[$field_attribute:meta])* pub $field:ident: $type:ty = $default:expr,)*
+    }) => {
         $(#[$attribute])*
         #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
         #[serde(deny_unknown_fields, rename_all = "kebab-case")]
         pub struct $name {
-            $($fields)*
+            $($(#[$field_attribute])* pub $field: $type,)*
             /// Path of the file. If it is a symbolic link, the target of the link is replaced, and the link
             /// stays.
             pub path: PathBuf,
@@ -59,6 +62,42 @@ macro_rules! file_sink_settings {
             /// sink is its timeout. Default: no check.
             #[serde(default, skip_serializing_if = "Option::is_none")]
             pub check: Option<$crate::process::command_line::CommandLine>,
+        }
+
+        impl $name {
+            /// Returns the default settings for the file at `path`.
+            pub(crate) fn at_path(path: PathBuf) -> Self {
+                Self {
+                    $($field: $default,)*
+                    path,
+                    mode: None,
+                    owner: None,
+                    group: None,
+                    backup: $crate::sinks::file_settings::Backup::Off,
+                    in_place: false,
+                    create_directories: false,
+                    durable: super::file_settings::durable(),
+                    repair_interval: $crate::sinks::file_settings::RepairInterval::default(),
+                    check: None,
+                }
+            }
+
+            /// Returns the settings of the written file.
+            #[allow(dead_code, reason = "`TargetSettings` itself needs no conversion")]
+            pub(crate) fn target(&self) -> $crate::sinks::file_settings::TargetSettings {
+                $crate::sinks::file_settings::TargetSettings {
+                    path: self.path.clone(),
+                    mode: self.mode,
+                    owner: self.owner.clone(),
+                    group: self.group.clone(),
+                    backup: self.backup.clone(),
+                    in_place: self.in_place,
+                    create_directories: self.create_directories,
+                    durable: self.durable,
+                    repair_interval: self.repair_interval,
+                    check: self.check.clone(),
+                }
+            }
         }
     };
 }
@@ -103,18 +142,7 @@ const OFF: &str = "off";
 impl TargetSettings {
     /// Returns the default settings for the file at `path`.
     pub fn new(path: impl Into<PathBuf>) -> Self {
-        Self {
-            path: path.into(),
-            mode: None,
-            owner: None,
-            group: None,
-            backup: Backup::Off,
-            in_place: false,
-            create_directories: false,
-            durable: durable(),
-            repair_interval: RepairInterval::default(),
-            check: None,
-        }
+        Self::at_path(path.into())
     }
 }
 

@@ -31,8 +31,6 @@ pub(super) struct Target {
     /// Content after the last successful write or removal.
     content: Arc<Mutex<Option<FileContent>>>,
     check: Option<ContentCheck>,
-    /// Content that [`Target::prepare`] has staged and checked, with its digest.
-    prepared: Mutex<Option<(Digest, StagedFile)>>,
 }
 
 /// State of a [`Target`] after its previous operations.
@@ -54,19 +52,7 @@ impl Target {
             jobs: BlockingJobs::default(),
             content: Arc::default(),
             check,
-            prepared: Mutex::default(),
         }
-    }
-
-    /// Writes new content beside the file, and checks it. The next [`write`](Self::write) of the same content replaces the
-    /// file by it.
-    pub(super) async fn prepare(&self, content: Option<bytes::Bytes>) -> Result<(), SinkError> {
-        drop(self.prepared.lock().take());
-        let Some(content) = content else { return Ok(()) };
-        let Some(staged) = self.stage(content.clone()).await? else { return Ok(()) };
-        self.check(&staged).await?;
-        *self.prepared.lock() = Some((Digest::of(&content), staged));
-        Ok(())
     }
 
     /// Writes `content`, or removes the file if `content` is `None`.
@@ -74,16 +60,11 @@ impl Target {
         &self,
         content: Option<bytes::Bytes>,
     ) -> Result<Delivered, SinkError> {
-        let prepared = self.prepared.lock().take();
         let mut staged = None;
-        if let Some(content) = &content {
-            staged = prepared.filter(|(digest, _)| *digest == Digest::of(content));
-        }
-        let mut staged = staged.map(|(_, staged)| staged);
-        if let (None, Some(content), Some(_)) = (&staged, &content, &self.check) {
+        if let (Some(content), Some(check)) = (&content, &self.check) {
             staged = self.stage(content.clone()).await?;
-            if let Some(staged) = &staged {
-                self.check(staged).await?;
+            if let Some(StagedFile(Some((_, Staged { file: Some(file), .. })))) = &staged {
+                check.run(file.path(), &self.settings.path).await?;
             }
         }
         let (settings, known) = (Arc::clone(&self.settings), Arc::clone(&self.content));
@@ -114,16 +95,6 @@ impl Target {
         });
         let written = writing.await.unwrap_or_else(|error| Err(error.into()));
         written.map_err(|error| self.explain(&error))
-    }
-
-    /// Runs the check of the file, if it has one.
-    async fn check(&self, staged: &StagedFile) -> Result<(), SinkError> {
-        match (&self.check, staged) {
-            (Some(check), StagedFile(Some((_, Staged { file: Some(file), .. })))) => {
-                check.run(file.path(), &self.settings.path).await
-            }
-            _ => Ok(()),
-        }
     }
 
     /// Writes new content beside the file. Returns `None` if the file already has the content.

@@ -1,7 +1,7 @@
 //! Sink that renders a template to a file.
 
 use super::{
-    file_settings::{TargetSettings, file_sink_settings},
+    file_settings::file_sink_settings,
     sink_file::Target,
     template_engine::{Delimiters, environment},
     template_file_watch::TemplateFile,
@@ -40,62 +40,31 @@ file_sink_settings! {
         /// `{{ sources["NAME"].value }}` is the value of a source by name. Further variables are `text`,
         /// `base64`, `revision`, `media_type` and `at`. An undefined variable is an error.
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        pub template: Option<String>,
+        pub template: Option<String> = None,
         /// Path of a template file, as an alternative to `template`. It is read for each delivery, and
         /// rendered again when it is saved.
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        pub template_file: Option<PathBuf>,
+        pub template_file: Option<PathBuf> = None,
         /// Format in which values are parsed: `auto` selects it by the media type; a value without a
         /// known media type is text. Default: `auto`.
         #[serde(default)]
-        pub parse: Parse,
+        pub parse: Parse = Parse::default(),
         /// Start and end of an expression, for files that contain `{{`, such as `["[[", "]]"]`.
         /// Default: `["{{", "}}"]`.
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        pub delimiters: Option<(String, String)>,
+        pub delimiters: Option<(String, String)> = None,
     }
 }
 
 impl TemplateSettings {
     /// Returns the default settings for the template text `template` and the output file `path`.
     pub fn new(template: impl Into<String>, path: impl Into<PathBuf>) -> Self {
-        Self { template: Some(template.into()), ..Self::without_template(path) }
+        Self { template: Some(template.into()), ..Self::at_path(path.into()) }
     }
 
     /// Returns the default settings for the template file `template` and the output file `path`.
     pub fn from_file(template: impl Into<PathBuf>, path: impl Into<PathBuf>) -> Self {
-        Self { template_file: Some(template.into()), ..Self::without_template(path) }
-    }
-
-    fn without_template(path: impl Into<PathBuf>) -> Self {
-        let TargetSettings {
-            path,
-            mode,
-            owner,
-            group,
-            backup,
-            in_place,
-            create_directories,
-            durable,
-            repair_interval,
-            check,
-        } = TargetSettings::new(path);
-        Self {
-            template: None,
-            template_file: None,
-            parse: Parse::default(),
-            delimiters: None,
-            path,
-            mode,
-            owner,
-            group,
-            backup,
-            in_place,
-            create_directories,
-            durable,
-            repair_interval,
-            check,
-        }
+        Self { template_file: Some(template.into()), ..Self::at_path(path.into()) }
     }
 
     /// Returns the problems of the output file, of the template's syntax and of its variables.
@@ -131,21 +100,6 @@ impl TemplateSettings {
     fn environment(&self) -> Result<Environment<'static>, SinkError> {
         environment(self.delimiters.as_ref(), Timestamp::UNIX_EPOCH)
             .map_err(|error| SinkError::permanent(format!("`delimiters`: {error}")))
-    }
-
-    fn target(&self) -> TargetSettings {
-        TargetSettings {
-            path: self.path.clone(),
-            mode: self.mode,
-            owner: self.owner.clone(),
-            group: self.group.clone(),
-            backup: self.backup.clone(),
-            in_place: self.in_place,
-            create_directories: self.create_directories,
-            durable: self.durable,
-            repair_interval: self.repair_interval,
-            check: self.check.clone(),
-        }
     }
 }
 
@@ -208,10 +162,6 @@ impl Template {
 impl Sink for Template {
     async fn deliver(&self, update: &Update) -> Result<Delivered, SinkError> {
         self.target.write(self.preview(update).await?).await
-    }
-
-    async fn prepare(&self, update: &Update) -> Result<(), SinkError> {
-        self.target.prepare(self.preview(update).await?).await
     }
 
     async fn preview(&self, update: &Update) -> Result<Option<Bytes>, SinkError> {

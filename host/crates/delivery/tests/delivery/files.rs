@@ -2,8 +2,10 @@
 
 use crate::harness::{TestDir, TestSource, spawn_worker};
 use reloader_delivery::{
-    Backup, File, FileSettings, Mode, OnRemoved, Sink, SinkKind, SinkSettings, WorkerSettings,
+    Backup, Encoding, File, FileSettings, Mode, OnRemoved, Sink, SinkKind, SinkSettings,
+    WorkerSettings,
 };
+use reloader_engine::types::Snapshot;
 use std::{
     fs::{self, Permissions},
     os::unix::fs::{MetadataExt, PermissionsExt, lchown, symlink},
@@ -347,4 +349,42 @@ async fn several_sources_are_rejected() {
     assert!(sink.detects_unchanged());
     let mut worker = spawn_worker(&[&a, &b], sink, WorkerSettings::default());
     assert!(worker.failure().await.contains("use `type = \"template\"`"));
+}
+
+/// Delivers a JSON value.
+async fn deliver_json(settings: FileSettings, json: &'static str) -> Result<(), String> {
+    let source = TestSource::new("app");
+    source.publish(Some(Snapshot {
+        media_type: Some("application/json".into()),
+        ..Snapshot::new(json)
+    }));
+    let worker_settings = WorkerSettings { retries: 0, ..WorkerSettings::default() };
+    let mut worker = spawn_worker(&[&source], File::new(settings), worker_settings);
+    let status = worker.when(|status| status.at.is_some() || status.failing.is_some()).await;
+    status.failing.map_or(Ok(()), |reason| Err(reason.to_string()))
+}
+
+#[tokio::test]
+async fn part_of_a_value_is_written() {
+    let dir = TestDir::new();
+    let json = r#"{"tls": {"cert": "PEM", "store": "/u3+\n7Q==", "ports": [1, 2]}}"#;
+    let at = |at: &str| FileSettings { at: Some(at.into()), ..to(dir.file("app")) };
+    deliver_json(at("/tls/cert"), json).await.unwrap();
+    assert_eq!(dir.read("app"), "PEM");
+    deliver_json(FileSettings { append_newline: true, ..at("/tls/cert") }, json).await.unwrap();
+    assert_eq!(dir.read("app"), "PEM\n");
+    deliver_json(at("/tls/ports"), json).await.unwrap();
+    assert_eq!(dir.read("app"), "[1,2]");
+    let base64 = Some(Encoding::Base64);
+    deliver_json(FileSettings { encoding: base64, ..at("/tls/store") }, json).await.unwrap();
+    assert_eq!(fs::read(dir.file("app")).unwrap(), [0xfe, 0xed, 0xfe, 0xed]);
+    for (settings, expected) in [
+        (at("/tls/missing"), "source `app`: the value has nothing at `/tls/missing` (`at`)"),
+        (FileSettings { encoding: base64, ..at("/tls/ports") }, "source `app`: invalid Base64: "),
+    ] {
+        let error = deliver_json(settings, json).await.unwrap_err();
+        assert!(error.starts_with(expected), "{error}");
+    }
+    let error = deliver(at("/tls"), "text").await.unwrap_err();
+    assert_eq!(error, "source `app`: `at` needs JSON, TOML or YAML, but the media type is missing");
 }
