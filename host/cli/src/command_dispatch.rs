@@ -54,7 +54,13 @@ fn set_program_name() {
 
 /// Runs as PID 1 of a container: spawns the host, forwards signals, reaps orphans.
 fn run_as_pid1() -> ExitCode {
-    let Some(program) = program_path() else { return ExitCode::FAILURE };
+    let Some(program) = program_path() else {
+        let _ = writeln!(
+            io::stderr(),
+            "error: cannot find the path of this program; is `/proc` mounted?"
+        );
+        return ExitCode::FAILURE;
+    };
     let mut arguments = std::env::args_os();
     // The child takes the program name in its messages from `argv[0]`, so it gets the `argv[0]` of this process.
     let arg0 = arguments.next();
@@ -87,6 +93,10 @@ fn execute_on_thread(cli: Cli) -> Result<(), CliError> {
 
 /// Starts logging and executes a command. Flushes the log before it returns, so that the error message comes last.
 fn log_and_execute(cli: Cli) -> Result<(), CliError> {
+    // Before the host opens a file. If it fails now, the first start of a command tries it again.
+    if matches!(cli.command, Command::Run(_) | Command::Render(_) | Command::Check(_)) {
+        let _ = child_process::prepare();
+    }
     let Cli { command, common } = cli;
     let Command::Run(run) = command else {
         let mut table = LogTable::default();
@@ -97,8 +107,6 @@ fn log_and_execute(cli: Cli) -> Result<(), CliError> {
         let _log = logging::start(&common, &table, None);
         return execute(command, &common);
     };
-    // Before the host opens a file. If it fails now, the first start of a command tries it again.
-    let _ = child_process::prepare();
     open_file_limit::raise();
     // Before the configuration is read: its file system may not answer.
     let signals = run.has_config().then(SignalRequests::listen).transpose()?;

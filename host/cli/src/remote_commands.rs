@@ -14,16 +14,18 @@ use reloader_api_types::{ListedSource, SourceDetail};
 use reloader_client::{Change, Client, ClientError, Value};
 use reloader_delivery::{Format, Stdout};
 use reloader_engine::types::{Snapshot, SourceName};
-use reloader_fs_watch::access_within_blocking;
+use reloader_fs_watch::{access_within_blocking, read_regular_file};
 use reloader_source::latest_value::SourceState;
 use reloader_util::{program_name, sanitize::sanitize};
 use std::{
-    fs::read_to_string,
+    fmt::Display,
     io::{self, BufWriter, ErrorKind, Write},
     path::{Path, PathBuf},
     time::Duration,
 };
 
+/// Maximum size of the file with the token, in bytes.
+const MAX_TOKEN_FILE_BYTES: u64 = 64 << 10;
 /// Time limit of the access to the file with the token.
 const TOKEN_FILE_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -87,10 +89,15 @@ impl HostArgs {
 
 fn read_token(path: &Path) -> Result<String, CliError> {
     let file = path.to_owned();
-    let read = access_within_blocking(path, TOKEN_FILE_TIMEOUT, move || read_to_string(file));
-    read.unwrap_or_else(|error| Err(error.into())).map_err(|error| {
-        CliError::Usage(format!("cannot read `{}` (`--token-file`): {error}", path.display()))
-    })
+    let unreadable = |error: &dyn Display| {
+        let path = path.display();
+        CliError::Usage(format!("cannot read `{path}` (`--token-file`): {error}"))
+    };
+    let read = move || read_regular_file(&file, MAX_TOKEN_FILE_BYTES);
+    let read = access_within_blocking(path, TOKEN_FILE_TIMEOUT, read);
+    let read = read.map_err(|error| CliError::runtime(format!("`--token-file`: {error}")))?;
+    let bytes = read.map_err(|error| unreadable(&error))?;
+    String::from_utf8(bytes).map_err(|error| unreadable(&error))
 }
 
 /// Converts an error of the API client, and adds a hint for the user of the command line.

@@ -11,6 +11,7 @@ use crate::{
     systemd,
 };
 use reloader_app::{App, Config, ControlRequest, LogFormat, LogLevel, Outcome, Unfinished};
+use reloader_delivery::process;
 use reloader_plugin_runtime::Limits;
 use reloader_server::{ServeError, Server};
 use std::{
@@ -76,7 +77,10 @@ pub(crate) async fn run(
     let app = tokio::select! {
         app = ready => app?,
         // Compiling plugins may take seconds. A stop request ends the host meanwhile.
-        () = stop_requested(&mut requests) => return Ok(()),
+        () = stop_requested(&mut requests) => {
+            process::kill_running_groups();
+            return Ok(());
+        }
     };
     systemd::spawn_notifier(app.handle());
     let server = tokio::select! {
@@ -85,7 +89,10 @@ pub(crate) async fn run(
             ServeError::Listen { .. } => CliError::runtime(error),
         })?,
         // The file system of a socket or a certificate may not answer. A stop request ends the host meanwhile.
-        () = stop_requested(&mut requests) => return Ok(()),
+        () = stop_requested(&mut requests) => {
+            process::kill_running_groups();
+            return Ok(());
+        }
     };
     // From here on, `[command]` may run, and a shutdown may take its grace period in addition.
     stop_limit.send_replace(STOP_LIMIT.saturating_add(grace_period));
@@ -131,15 +138,22 @@ pub(crate) async fn run_once(
         let prepared = reloader_app::prepare(&runtime, &config)
             .await
             .map_err(|error| invalid_config(&error))?;
-        App::start(runtime.clone(), config, prepared)
+        let app = App::start(runtime.clone(), config, prepared)
             .await
-            .map_err(|error| CliError::Runtime(message(&error)))
+            .map_err(|error| CliError::Runtime(message(&error)))?;
+        Ok::<_, CliError>(app.without_reloads())
     };
     let stopped = || CliError::Runtime("stopped before all values were delivered".into());
     let app = tokio::select! {
         app = ready => app?,
-        () = stop_requested(&mut requests) => return Err(stopped()),
-        () = sleep(limit) => return Err(not_delivered(&[], limit)),
+        () = stop_requested(&mut requests) => {
+            process::kill_running_groups();
+            return Err(stopped());
+        }
+        () = sleep(limit) => {
+            process::kill_running_groups();
+            return Err(not_delivered(&[], limit));
+        }
     };
     let handle = app.handle();
     let (stop, stop_requests) = mpsc::channel(1);
@@ -155,13 +169,23 @@ pub(crate) async fn run_once(
     let mut running = pin!(app.run(stop_requests));
     let unfinished = tokio::select! {
         unfinished = delivering => unfinished,
-        // All sources have ended.
-        _ = &mut running => return Err(not_delivered(&handle.unfinished(), limit)),
+        outcome = &mut running => return Err(ended(outcome)),
     };
     drop(stop);
-    running.await;
+    let outcome = running.await;
+    if matches!(outcome, Outcome::PermanentFailure(_)) {
+        return Err(ended(outcome));
+    }
     let unfinished = unfinished?;
     if unfinished.is_empty() { Ok(()) } else { Err(not_delivered(&unfinished, limit)) }
+}
+
+/// Returns the error of a host that has ended by itself: all its sources have ended.
+fn ended(outcome: Outcome) -> CliError {
+    match outcome {
+        Outcome::PermanentFailure(reason) => CliError::Runtime(reason),
+        _ => CliError::Runtime("the host has ended before all values were delivered".into()),
+    }
 }
 
 /// Returns the error that lists what `--once` has not delivered.

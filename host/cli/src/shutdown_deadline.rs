@@ -32,7 +32,10 @@ pub(crate) fn start() -> io::Result<()> {
         let thread = thread::Builder::new().name("reloader-deadline".into());
         thread.spawn(move || {
             if let Some(deadline) = wait_for_first(&deadlines) {
-                print_timeout(deadline.limit);
+                // Without a time limit, the program ends at once on purpose.
+                if !deadline.limit.is_zero() {
+                    print_timeout(deadline.limit);
+                }
                 process::exit(deadline.status);
             }
         })?;

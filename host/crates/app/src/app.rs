@@ -47,6 +47,8 @@ pub struct App {
     supervisor: Option<Supervisor>,
     /// Number of changes that the command has been notified of.
     notified_changes: u64,
+    /// Set if the configuration is not reloaded.
+    is_fixed: bool,
 }
 
 /// Request to a running host from the service manager or the terminal.
@@ -93,10 +95,23 @@ impl App {
         let reconciler = Reconciler::new(runtime, config, persistence);
         reconciler.start(prepared).await?;
         let readiness = Readiness::new(&reconciler);
-        let mut app =
-            Self { reconciler, file_triggers, readiness, supervisor: None, notified_changes: 0 };
+        let mut app = Self {
+            reconciler,
+            file_triggers,
+            readiness,
+            supervisor: None,
+            notified_changes: 0,
+            is_fixed: false,
+        };
         app.watch_plugins();
         Ok(app)
+    }
+
+    /// Makes the host keep its configuration: changes of the file are ignored.
+    #[must_use]
+    pub fn without_reloads(mut self) -> Self {
+        self.is_fixed = true;
+        self
     }
 
     /// Watches the files of the configured plugins, for changes since they were loaded.
@@ -155,7 +170,7 @@ impl App {
                     }
                     Some(ControlRequest::Stop) | None => break Outcome::Stopped,
                 },
-                trigger = self.file_triggers.next() => {
+                trigger = self.file_triggers.next(), if !self.is_fixed => {
                     if trigger == ReloadTrigger::Config {
                         info!("configuration file changed");
                     }

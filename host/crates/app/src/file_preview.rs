@@ -8,7 +8,7 @@ use crate::{
 };
 use bytes::Bytes;
 use reloader_delivery::{Part, SinkSettings, Update};
-use reloader_engine::types::{Revision, SourceName};
+use reloader_engine::types::SourceName;
 use reloader_plugin_runtime::PluginHost;
 use std::{collections::HashMap, path::PathBuf, sync::Arc, time::Duration};
 use tokio::sync::mpsc;
@@ -24,8 +24,8 @@ pub struct FilePreview {
     pub content: Result<Option<Bytes>, String>,
 }
 
-/// Reads each source once, and returns what each sink that writes a file would write. Delivers nothing, runs no command
-/// and does not access the state directory. `limit` is the time limit of the reads.
+/// Reads each source once, and returns what each sink that writes a file would write. Delivers nothing and does not access
+/// the state directory. Only the commands that validate values run. `limit` is the time limit of the reads.
 ///
 /// # Errors
 ///
@@ -43,13 +43,14 @@ pub async fn preview_files(
     config.groups.clear();
     config.command = None;
     config.state.enabled = false;
-    let app = App::start(runtime, config, prepared).await?;
+    let app = App::start(runtime, config, prepared).await?.without_reloads();
     let handle = app.handle();
     let unfinished = handle.delivered_once(limit).await;
     let mut parts = HashMap::new();
     for name in handle.source_names() {
         let state = handle.subscribe(name.as_str()).map(|mut values| values.state());
-        let Some(state) = state.filter(|state| state.revision > Revision::default()) else {
+        // A removed value leaves the file as it is, unless the sink has `on-removed = "clear"`.
+        let Some(state) = state.filter(|state| state.value.is_some()) else {
             continue;
         };
         let (revision, at) = (state.revision, state.at);
@@ -117,7 +118,7 @@ impl Owner {
                     let failure = unfinished.iter().find(|it| it.name == display);
                     return Err(match failure {
                         Some(failure) => failure.to_string(),
-                        None => format!("{display}: no value yet"),
+                        None => format!("{display}: no value"),
                     });
                 }
                 None => parts.push(Part::absent(name.clone())),

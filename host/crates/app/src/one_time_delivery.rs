@@ -54,10 +54,16 @@ impl Handle {
         let mut all = Vec::new();
         for source in reconciler.sources() {
             let name = source.source.name();
+            let state = source.source.subscribe().state();
+            // An optional source that cannot be read has nothing to deliver, unless it has an older value.
+            let is_skipped = !source.prepared().config.required
+                && state.value.is_none()
+                && (state.failing.is_some() || source.has_ended());
             match unfinished_source(&source, reconciler) {
-                Some(unfinished) if source.prepared().config.required => all.push(unfinished),
-                // An optional source without a value has nothing to deliver.
-                Some(_) if source.source.subscribe().get().is_none() => {}
+                Some(_) if is_skipped => {}
+                Some(unfinished) if source.prepared().config.required || state.value.is_none() => {
+                    all.push(unfinished);
+                }
                 _ => {
                     let present = [(name.clone(), present_revision(&source))];
                     all.extend(unfinished_sinks(&source.sinks, name.as_str(), &present));
@@ -69,7 +75,8 @@ impl Handle {
             let members = group.sources.iter().filter_map(|name| reconciler.source(name));
             let members: Vec<_> = members.collect();
             let is_missing = |source: &ManagedSource| {
-                source.prepared().config.required && source.source.subscribe().get().is_none()
+                let state = source.source.subscribe().state();
+                source.prepared().config.required && state.revision == Revision::default()
             };
             // The missing source is listed itself.
             if members.iter().any(|source| is_missing(source)) {

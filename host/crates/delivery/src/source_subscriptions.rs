@@ -26,7 +26,7 @@ struct SourceSubscription {
     is_open: bool,
     /// Set if the sink delivers without this source while the source has no value.
     is_optional: bool,
-    /// Set after the first failed read without a value.
+    /// Set after the first read without a value: it has failed, or the source has removed its value.
     has_failed: bool,
 }
 
@@ -69,7 +69,9 @@ impl SourceSubscriptions {
             };
             if !is_delivered {
                 // After its first failure, an optional source is no longer waited for.
-                let fails = source.part.is_none() && state.failing.is_some();
+                // A removed value that the sink ignores is an answer as well.
+                let is_answered = state.failing.is_some() || state.revision.get() > 0;
+                let fails = source.part.is_none() && is_answered;
                 has_changed |= source.is_optional && fails && !source.has_failed;
                 source.has_failed |= fails;
                 continue;
@@ -142,6 +144,11 @@ impl SourceSubscriptions {
 
 /// Waits for a change of the source. Returns `false` if the source has stopped.
 async fn changed(source: &mut SourceSubscription) -> bool {
-    source.is_open = source.reader.changed().await.is_ok();
+    let changed = match source.part.is_none() && source.is_optional {
+        // Also a failure ends the wait for an optional source.
+        true => source.reader.status_changed().await,
+        false => source.reader.changed().await,
+    };
+    source.is_open = changed.is_ok();
     source.is_open
 }

@@ -47,6 +47,8 @@ pub struct Worker {
     log: DeliveryLog,
     /// Set after a log event about the sources that the sink waits for.
     has_logged_wait: bool,
+    /// Time until which the sink waits for optional sources, since its start.
+    optional_until: Option<Instant>,
 }
 
 /// Handle that stops a worker after the current attempt.
@@ -119,6 +121,7 @@ impl Worker {
             predecessors: Predecessors::default(),
             log: DeliveryLog::new(Instant::now().into_std()),
             has_logged_wait: false,
+            optional_until: None,
         }
     }
 
@@ -178,16 +181,17 @@ impl Worker {
     /// Waits for a value of each source and for the end of a burst of changes. Returns the update to deliver;
     /// `None` when the worker is stopped.
     async fn next_update(&mut self) -> Option<Update> {
-        let started = Instant::now();
+        let optional_until =
+            *self.optional_until.get_or_insert_with(|| Instant::now() + OPTIONAL_WAIT);
         loop {
             let missing = self.subscriptions.missing();
             let missing_optional = self.subscriptions.missing_optional();
             let is_waiting_for_optional =
-                !missing_optional.is_empty() && started.elapsed() < OPTIONAL_WAIT;
+                !missing_optional.is_empty() && Instant::now() < optional_until;
             if missing.is_empty() && !is_waiting_for_optional {
                 break;
             }
-            let until = missing.is_empty().then_some(started + OPTIONAL_WAIT);
+            let until = missing.is_empty().then_some(optional_until);
             let missing = if missing.is_empty() { missing_optional } else { missing };
             self.status.send_modify(|status| status.state = SinkState::Waiting(missing));
             if let Wake::Stopped = self.wait_for_sources(until).await {

@@ -56,7 +56,7 @@ pub(crate) struct Writer {
     unstored_revisions: UnstoredRevisions,
     /// Failure of the last transaction; `None` if the transaction succeeded.
     failure: Option<Failure>,
-    /// Set if the last attempt to record unstored revisions succeeded.
+    /// Set if no attempt to record unstored revisions has failed since the last successful write.
     records_revisions: bool,
 }
 
@@ -367,7 +367,9 @@ impl Writer {
                 tracing::debug!(%error, "unstored revision numbers not recorded, a crash would reuse them");
             }
         }
-        self.records_revisions = raised.is_ok();
+        if raised.is_err() {
+            self.records_revisions = false;
+        }
     }
 
     /// Continues the revisions of sources after those that were published but not stored before a crash.
@@ -417,6 +419,7 @@ impl Writer {
 
     fn report_success(&mut self) {
         self.failure = None;
+        self.records_revisions = true;
         if let Some(ended) = self.queue.report_success() {
             log_recovery(&ended);
         }

@@ -22,5 +22,6 @@ pub use command_line::CommandLine;
 pub use command_run::{CommandError, CommandInput};
 pub use command_settings::CommandSettings;
 pub use output_log::OutputLimit;
+pub use process_group::kill_running_groups;
 pub use signal_name::{Signal, SignalError};
 pub use supervisor::{Exit, OnChange, RestartPolicy, Supervisor, SupervisorSettings};

@@ -1,9 +1,12 @@
 //! Process group: a child process and its descendants, which are signalled and killed together.
 
 use super::{signal_name::Signal, start_file_access};
-use reloader_util::child_process::{self, Child, Pipes};
+use reloader_util::{
+    child_process::{self, Child, Pipes},
+    sync::Mutex,
+};
 use rustix::process::{Pid, kill_process, kill_process_group, test_kill_process_group};
-use std::{io, process::ExitStatus, time::Duration};
+use std::{collections::BTreeSet, io, process::ExitStatus, time::Duration};
 use tokio::{
     process::Command,
     time::{Instant, sleep, timeout_at},
@@ -18,6 +21,18 @@ pub(super) struct ProcessGroup {
     has_own_group: bool,
     /// `true` if dropping must not kill the group.
     is_released: bool,
+}
+
+/// Process IDs of the leaders of the groups that run.
+static RUNNING: Mutex<BTreeSet<i32>> = Mutex::new(BTreeSet::new());
+
+/// Kills all running commands with their process groups, before a program exits without stopping its tasks.
+pub fn kill_running_groups() {
+    for leader in &*RUNNING.lock() {
+        if let Some(leader) = Pid::from_raw(*leader) {
+            let _ = kill_process_group(leader, Signal::KILL.raw());
+        }
+    }
 }
 
 /// Interval at which [`ProcessGroup::stop`] checks whether the group still has processes. The kernel sends no
@@ -55,6 +70,9 @@ impl ProcessGroup {
         start_file_access::access_files(&command).await?;
         let child = child_process::spawn(command, pipes, death_signal.number()).await?;
         let leader = child.id().and_then(|id| Pid::from_raw(id.try_into().ok()?));
+        if let Some(leader) = leader.filter(|_| has_own_group) {
+            RUNNING.lock().insert(leader.as_raw_nonzero().get());
+        }
         Ok(Self { child, leader, has_own_group, is_released: false })
     }
 
@@ -120,6 +138,9 @@ impl ProcessGroup {
 
 impl Drop for ProcessGroup {
     fn drop(&mut self) {
+        if let Some(leader) = self.leader {
+            RUNNING.lock().remove(&leader.as_raw_nonzero().get());
+        }
         if !self.is_released {
             self.signal_group(Signal::KILL);
         }

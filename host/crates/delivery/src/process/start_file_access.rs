@@ -1,15 +1,15 @@
 //! Access to the working directory and the program of a command before the command is started.
 //!
 //! After `fork`, the child changes to the working directory and executes the program. If a file system does not
-//! answer, the child hangs there. It cannot be killed, and it holds the pipes of other commands and the host's sockets
-//! and file locks. Therefore a thread of the host makes the same accesses before `fork`. If a file system does not
-//! answer, only this thread hangs, and the host forks no child.
+//! answer, the child hangs there, often so that it cannot be killed. Therefore a thread of the host makes the same
+//! accesses before `fork`. If a file system does not answer, only this thread hangs, and the host forks no child.
 
 use reloader_fs_watch::{access_within, open};
 use rustix::fs::{Access, access};
 use std::{
     env,
     ffi::{OsStr, OsString},
+    fs,
     io::{self, Read},
     os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
@@ -39,22 +39,49 @@ pub(super) async fn access_files(command: &Command) -> io::Result<()> {
         Some((_, path)) => path.map(OsString::from),
         None => env::var_os("PATH"),
     };
-    // Path that identifies the access: a blocked access prevents further accesses to the same path. The path of a
-    // program that is searched in `PATH` is not known yet, so its name in the working directory is used.
-    let file = directory.join(&program);
-    let accesses = move || access_directory_and_program(&directory, &program, search_path);
-    access_within(&file, START_TIMEOUT, accesses).await.map_err(io::Error::from)
+    let own = directory.clone();
+    if within(&directory, move || access(&own, Access::EXEC_OK)).await?.is_err() {
+        return Ok(());
+    }
+    let mut program = find_program(&directory, program, search_path).await?;
+    for _ in 0..=MAX_INTERPRETERS {
+        let Some(path) = program.take() else { return Ok(()) };
+        let path = directory.join(path);
+        let file = path.clone();
+        program = within(&path, move || read_interpreter(&file)).await?;
+    }
+    Ok(())
 }
 
-fn access_directory_and_program(directory: &Path, program: &OsStr, search_path: Option<OsString>) {
-    if access(directory, Access::EXEC_OK).is_err() {
-        return;
+/// Returns the path of a program, which is searched in the directories of `PATH` if it has no slash. Each directory is
+/// accessed for itself: one that does not answer counts as such, and not the working directory.
+async fn find_program(
+    directory: &Path,
+    program: OsString,
+    search_path: Option<OsString>,
+) -> io::Result<Option<PathBuf>> {
+    if program.as_bytes().contains(&b'/') {
+        return Ok(Some(program.into()));
     }
-    let mut program = which::which_in(program, search_path, directory).ok();
-    for _ in 0..=MAX_INTERPRETERS {
-        let Some(path) = program.take() else { return };
-        program = read_interpreter(&directory.join(path));
+    for parent in env::split_paths(&search_path.unwrap_or_default()) {
+        let path = directory.join(parent).join(&program);
+        let file = path.clone();
+        let is_program = move || {
+            fs::metadata(&file).is_ok_and(|metadata| metadata.is_file())
+                && access(&file, Access::EXEC_OK).is_ok()
+        };
+        if within(&path, is_program).await? {
+            return Ok(Some(path));
+        }
     }
+    Ok(None)
+}
+
+async fn within<R: Send + 'static>(
+    path: &Path,
+    operation: impl FnOnce() -> R + Send + 'static,
+) -> io::Result<R> {
+    access_within(path, START_TIMEOUT, operation).await.map_err(io::Error::from)
 }
 
 /// Reads the beginning of a program: a file system may answer the lookup of a file from a cache, and hang in a read.
@@ -71,7 +98,6 @@ fn read_interpreter(program: &Path) -> Option<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::fs;
 
     #[test]
     fn interpreter_of_script_is_found() {

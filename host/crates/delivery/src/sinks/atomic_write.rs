@@ -109,6 +109,12 @@ impl TargetSettings {
         if self.in_place || self.backup != Backup::Off {
             previous = open_regular(path)?;
         }
+        // The file may have been created or replaced since the preparation.
+        if let Some((_, metadata)) = &previous
+            && (attributes.is_owner_inherited || attributes.owner != Some(metadata.uid()))
+        {
+            check_file_owner(&directory, metadata.uid())?;
+        }
         if let (Backup::Suffix(suffix), Some((file, metadata))) = (&self.backup, &mut previous) {
             let mut backup = path.as_os_str().to_owned();
             backup.push(suffix);

@@ -7,11 +7,19 @@ use regex::{Regex, RegexBuilder};
 use reloader_engine::types::Snapshot;
 use reloader_source::decode::Format;
 use reloader_util::digest::Digest;
-use std::fmt::Display;
+use std::{
+    borrow::Cow,
+    fmt::{self, Display},
+    sync::LazyLock,
+};
 
 /// Maximum memory of a compiled regular expression, in bytes.
 const MAX_REGEX_BYTES: usize = 1 << 20;
 
+/// Maximum size of the result of `toyaml`, and of the headings in the result of `totoml`, in bytes.
+const MAX_DOCUMENT_BYTES: usize = 16 << 20;
+/// Charge for the compilation of a regular expression, in bytes: it takes up to some milliseconds.
+const REGEX_CHARGE_BYTES: usize = 256 << 10;
 /// Bytes of replaced text that are charged together, since the smallest charge is one step.
 const CHARGED_BYTES: usize = 64 << 10;
 
@@ -49,11 +57,21 @@ pub(super) fn add_conversions(environment: &mut Environment<'_>) {
     });
     environment.add_filter("toyaml", |state: &State<'_, '_>, value: &Value| {
         let document = document(state, value)?;
-        serde_saphyr::to_string(&document).map_err(|error| cannot_convert("YAML", &error))
+        let mut yaml = LimitedText { text: String::new(), max_bytes: MAX_DOCUMENT_BYTES };
+        let written = serde_saphyr::to_fmt_writer(&mut yaml, &document);
+        written.map_err(|error| cannot_convert("YAML", &error))?;
+        charge(state, yaml.text.len())?;
+        Ok::<_, Error>(yaml.text)
     });
     environment.add_filter("totoml", |state: &State<'_, '_>, value: &Value| {
         let document = document(state, value)?;
-        toml::to_string(&document).map_err(|error| cannot_convert("TOML", &error))
+        // Each table repeats the names of the tables around it in its heading.
+        if heading_bytes(&document, 0) > MAX_DOCUMENT_BYTES {
+            return Err(cannot_convert("TOML", &"it would be too large"));
+        }
+        let toml = toml::to_string(&document).map_err(|error| cannot_convert("TOML", &error))?;
+        charge(state, toml.len())?;
+        Ok::<_, Error>(toml)
     });
     environment.add_filter("sha256", |state: &State<'_, '_>, text: &str| {
         charge(state, text.len())?;
@@ -64,6 +82,36 @@ pub(super) fn add_conversions(environment: &mut Environment<'_>) {
         Ok::<_, Error>(format!("'{}'", text.replace('\'', r"'\''")))
     });
     environment.add_filter("regex_replace", regex_replace);
+}
+
+/// Returns the total size of the headings of the tables in a TOML document, at least. `path` is the size of the names
+/// around `value`.
+fn heading_bytes(value: &serde_json::Value, path: usize) -> usize {
+    match value {
+        serde_json::Value::Object(members) => members.iter().fold(path, |bytes, (name, member)| {
+            bytes.saturating_add(heading_bytes(member, path.saturating_add(name.len() + 3)))
+        }),
+        serde_json::Value::Array(items) => items
+            .iter()
+            .fold(0, |bytes: usize, item| bytes.saturating_add(heading_bytes(item, path))),
+        _ => 0,
+    }
+}
+
+/// Text that does not grow beyond a limit.
+struct LimitedText {
+    text: String,
+    max_bytes: usize,
+}
+
+impl fmt::Write for LimitedText {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        if self.text.len() + text.len() > self.max_bytes {
+            return Err(fmt::Error);
+        }
+        self.text.push_str(text);
+        Ok(())
+    }
 }
 
 /// Parses a text. The error contains no part of the text.
@@ -99,11 +147,13 @@ fn regex_replace(
         let error = error.to_string();
         invalid(format!("`regex_replace`: {}", error.lines().last().unwrap_or_default()))
     };
-    charge(state, text.len() + pattern.len())?;
+    charge(state, REGEX_CHARGE_BYTES + text.len() + pattern.len())?;
     let regex = RegexBuilder::new(pattern).size_limit(MAX_REGEX_BYTES).build().map_err(failed)?;
     let replacement = replacement.unwrap_or_default().replace('$', "$$");
     // The syntax of Python, converted to the one of the library.
-    let replacement = group_reference()?.replace_all(&replacement, "$${$number$name}");
+    let replacement = GROUP_REFERENCE.as_ref().map_or(Cow::Borrowed(&*replacement), |group| {
+        group.replace_all(&replacement, "$${$number$name}")
+    });
     let groups = replacement.matches('$').count();
     let (mut replaced, mut end, mut uncharged) = (String::new(), 0, 0_usize);
     for captures in regex.captures_iter(text) {
@@ -125,17 +175,15 @@ fn regex_replace(
     Ok(replaced)
 }
 
-/// Returns the expression for `\1` and `\g<name>`.
-fn group_reference() -> Result<Regex, Error> {
-    Regex::new(r"\\(?:(?<number>[0-9])|g<(?<name>\w+)>)")
-        .map_err(|error| invalid(error.to_string()))
-}
+/// Expression for `\1` and `\g<name>`. Always valid.
+static GROUP_REFERENCE: LazyLock<Option<Regex>> =
+    LazyLock::new(|| Regex::new(r"\\(?:(?<number>[0-9])|g<(?<name>\w+)>)").ok());
 
 #[cfg(test)]
 mod tests {
     use super::super::template_engine::environment;
     use jiff::Timestamp;
-    use minijinja::context;
+    use minijinja::{Value, context, value::Serde};
 
     fn render(template: &str) -> Result<String, String> {
         let environment = environment(None, Timestamp::UNIX_EPOCH).expect("an engine");
@@ -185,6 +233,22 @@ mod tests {
     fn binary_base64_has_a_hint() {
         let error = render("{{ '/u3+7Q==' | b64decode }}").expect_err("binary");
         assert!(error.contains("`file` sink"), "{error}");
+    }
+
+    /// Each heading would repeat the long name.
+    #[test]
+    fn toml_and_yaml_growth_is_limited() {
+        let tables: serde_json::Map<_, _> =
+            (0..100).map(|number| (format!("a{number}"), serde_json::json!({ "x": 1 }))).collect();
+        let long = serde_json::json!({ "k".repeat(1_000_000): tables });
+        let environment = environment(None, Timestamp::UNIX_EPOCH).expect("an engine");
+        let toml =
+            environment.render_str("{{ v | totoml }}", context! { v => Value::from(Serde(long)) });
+        assert!(format!("{:#}", toml.expect_err("100 MB")).contains("too large"));
+        let deep = (0..60)
+            .fold(serde_json::json!(vec!["a"; 400_000]), |list, _| serde_json::json!([list]));
+        let deep = context! { v => Value::from(Serde(deep)) };
+        environment.render_str("{{ v | toyaml }}", deep).expect_err("50 MB");
     }
 
     /// The replaced text would take a terabyte.

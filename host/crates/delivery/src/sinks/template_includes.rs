@@ -47,14 +47,19 @@ impl Includes {
         let path = self.directory.join(name);
         let file = {
             let mut files = self.files.lock();
-            if files.len() >= MAX_INCLUDES {
+            if files.len() >= MAX_INCLUDES && !files.contains_key(&path) {
                 return Err(failed(format!("more than {MAX_INCLUDES} files are included")));
             }
             let file = files.entry(path.clone());
             Arc::clone(file.or_insert_with(|| Arc::new(TemplateFile::new(&path))))
         };
         // Taken before the read, so that a change during the read is detected later.
-        file.set_read(FileFingerprint::read(&path));
+        let fingerprint = FileFingerprint::read(&path);
+        file.set_read(fingerprint);
+        if fingerprint.is_none() {
+            // The engine ignores a missing file with `ignore missing`, and tries the next name of a list.
+            return Ok(None);
+        }
         match read_template(&path) {
             Ok((_, text)) => Ok(Some(text.to_string())),
             Err(error) => Err(failed(error.message)),

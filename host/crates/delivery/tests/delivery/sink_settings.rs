@@ -114,7 +114,7 @@ fn error_names_the_expectation() {
         ("type = \"file\"\npath = \"/a\"\nmode = \"rw\"", "permissions in octal, e.g. \"0644\""),
         (
             "type = \"file\"\npath = \"/a\"\nmdoe = \"0644\"",
-            "unknown field `mdoe`, expected one of `path`, `mode`",
+            "unknown field `mdoe`, expected one of `at`, `encoding`, `append-newline`, `path`, `mode`",
         ),
         ("type = \"file\"\npath = \"/a\"\nmdoe = \"0644\"", "`on-removed`"),
         ("type = \"exec\"\ncommand = 7", "a string for the shell"),
