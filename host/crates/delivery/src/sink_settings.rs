@@ -12,7 +12,7 @@ use crate::{
         template::{Template, TemplateSettings},
         webhook::{Webhook, WebhookSettings},
     },
-    worker_settings::{OnRemoved, WaitSettings, WorkerSettings},
+    worker_settings::{DEFAULT_TIMEOUT, OnRemoved, WaitSettings, WorkerSettings},
 };
 use reloader_util::units::Time;
 use schemars::JsonSchema;
@@ -73,8 +73,6 @@ pub enum SinkKind {
     Template(TemplateSettings),
 }
 
-/// Default timeout of one delivery attempt.
-pub(crate) const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
 /// Default maximum number of retries with backoff after a failed delivery.
 const DEFAULT_RETRIES: u32 = 10;
 /// Default interval of retries after `retries` is exhausted.

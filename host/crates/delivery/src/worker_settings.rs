@@ -5,6 +5,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
+/// Default timeout of one delivery attempt.
+pub(crate) const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
+
 /// Settings of a worker, the task that delivers the values of its sources to one sink.
 #[derive(Debug, Clone, PartialEq)]
 pub struct WorkerSettings {

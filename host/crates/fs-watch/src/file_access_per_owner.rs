@@ -20,6 +20,9 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
+/// Default timeout of an access to a file. Longer than the read of a large file from a slow server takes.
+pub(crate) const ACCESS_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// Thread pool for all file accesses, which may block.
 pub(crate) static POOL: BlockingPool = BlockingPool::new("reloader-files", 64);
 

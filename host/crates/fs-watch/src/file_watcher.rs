@@ -3,7 +3,7 @@
 #[cfg(target_os = "linux")]
 use crate::nonblocking_read_from_page_cache::read_from_page_cache;
 use crate::{
-    file_access_per_owner::FileAccess,
+    file_access_per_owner::{ACCESS_TIMEOUT, FileAccess},
     intervals::{Intervals, MAX_INTERVAL, MIN_INTERVAL},
     path_change_signal::ChangeSignal,
     path_resolver::PathResolver,
@@ -18,9 +18,6 @@ use std::{
     sync::Arc,
     time::Duration,
 };
-
-/// Default timeout of an access to a file. Longer than the read of a large file from a slow server takes.
-pub(crate) const ACCESS_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// File watcher. Cheap to clone; all clones share one inotify instance.
 #[derive(Debug, Clone)]

@@ -1,9 +1,9 @@
 //! Waits for the writer of a file to finish (to settle), for callers that load the file themselves.
 
 use crate::{
+    file_access_per_owner::ACCESS_TIMEOUT,
     file_access_with_deadline::{FileAccessError, access_within},
     file_fingerprint::FileFingerprint,
-    file_watcher::ACCESS_TIMEOUT,
     regular_file::open,
 };
 use std::{

@@ -23,6 +23,7 @@ use tokio::{
     time::timeout,
 };
 
+pub use crate::child_pipes::Pipes;
 #[cfg(target_os = "linux")]
 pub use crate::spawned_child::{Child, ChildStderr, ChildStdin, ChildStdout};
 #[cfg(not(target_os = "linux"))]
@@ -39,16 +40,6 @@ const QUEUE_TIMEOUT: Duration = Duration::from_secs(60);
 const MAX_CONCURRENT_STARTS: usize = 64;
 
 static START_PERMITS: Semaphore = Semaphore::const_new(MAX_CONCURRENT_STARTS);
-
-/// Streams of a child that are connected to this process by pipes. Without a pipe, standard input is empty if there is a
-/// pipe for the output; otherwise, the child inherits its streams.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Pipes {
-    /// Standard input.
-    pub stdin: bool,
-    /// Standard output and standard error.
-    pub output: bool,
-}
 
 /// Prepares the start of child processes. A program should call this function before it opens files: on Linux, the
 /// children inherit the file descriptors that the program itself has inherited, but only if they were open at the first

@@ -28,6 +28,8 @@ pub mod backoff;
 #[cfg(feature = "threads")]
 pub mod blocking_pool;
 #[cfg(feature = "threads")]
+mod child_pipes;
+#[cfg(feature = "threads")]
 pub mod child_process;
 #[cfg(all(feature = "threads", target_os = "linux"))]
 mod child_spawning_threads;

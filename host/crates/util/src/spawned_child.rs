@@ -1,7 +1,7 @@
 //! Child process that is started on one of the threads of [`child_spawning_threads`](crate::child_spawning_threads), and its pipes.
 
 use crate::{
-    child_process::Pipes,
+    child_pipes::Pipes,
     child_spawning_threads::{self, Start},
 };
 use rustix::process::{Pid, Signal, kill_process_group};

@@ -5,7 +5,7 @@ use crate::{
     delivery_values::Update,
     serial_blocking_jobs::BlockingOperation,
     sink::{Delivered, ExternalChange, FileContent, Sink, SinkError},
-    sink_settings::DEFAULT_TIMEOUT,
+    worker_settings::DEFAULT_TIMEOUT,
 };
 use async_trait::async_trait;
 use base64::{Engine, engine::general_purpose::STANDARD};

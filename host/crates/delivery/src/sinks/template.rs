@@ -4,7 +4,7 @@ use super::{
     file_settings::file_sink_settings,
     sink_file::Target,
     template_engine::{Delimiters, environment},
-    template_file_watch::TemplateFile,
+    template_file::{TemplateFile, read_template},
     template_includes::Includes,
     template_rendering::{INLINE_NAME, Rendering, explain, on_large_stack},
     template_variables::{Parse, SINGLE_SOURCE_VARIABLES},
@@ -14,13 +14,13 @@ use crate::{
     preflight_warning::PreflightWarning,
     serial_blocking_jobs::BlockingOperation,
     sink::{Delivered, ExternalChange, FileContent, Sink, SinkError},
-    sink_settings::DEFAULT_TIMEOUT,
+    worker_settings::DEFAULT_TIMEOUT,
 };
 use async_trait::async_trait;
 use bytes::Bytes;
 use jiff::Timestamp;
 use minijinja::Environment;
-use reloader_fs_watch::{FileFingerprint, RegularFileError, read_regular_file};
+use reloader_fs_watch::FileFingerprint;
 use reloader_util::blocking_pool::BlockingError;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -119,9 +119,6 @@ enum Text {
     /// File that is watched for changes, and the files that it includes.
     File(Box<TemplateFile>, Arc<Includes>),
 }
-
-/// Maximum size of a template, in bytes.
-const MAX_TEMPLATE_BYTES: u64 = 4 << 20;
 
 impl Template {
     /// Returns a sink with these settings. A template file is read at each delivery.
@@ -254,22 +251,6 @@ impl Text {
             Self::File(file, _) => read_template(file.path()),
         }
     }
-}
-
-/// Returns the name and the text of a template file.
-pub(super) fn read_template(path: &Path) -> Result<(String, Arc<str>), SinkError> {
-    let name = path.display().to_string();
-    let unreadable = |error: &dyn Display| format!("cannot read `{name}`: {error}");
-    let read = read_regular_file(path, MAX_TEMPLATE_BYTES).map_err(|error| match error {
-        RegularFileError::NotRegular => format!("`{name}` is not a regular file"),
-        RegularFileError::TooLarge { max_bytes } => {
-            format!("`{name}` is larger than {} MiB", max_bytes >> 20)
-        }
-        RegularFileError::Io(error) => unreadable(&error),
-    });
-    let text = read.and_then(|bytes| String::from_utf8(bytes).map_err(|e| unreadable(&e)));
-    let text = text.map_err(SinkError::transient)?;
-    Ok((name, text.into()))
 }
 
 /// Returns the undefined variables of a template, sorted.

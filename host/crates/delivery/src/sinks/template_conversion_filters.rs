@@ -1,6 +1,6 @@
 //! Filters of templates that convert texts: formats, encodings, digests, regular expressions.
 
-use super::template_engine::{charge, check_json, invalid, to_json};
+use super::template_limits::{charge, check_json, invalid, to_json};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use minijinja::{Environment, Error, State, Value, value::Serde};
 use regex::{Regex, RegexBuilder};

@@ -1,6 +1,6 @@
 //! Files that a template file includes: only from its directory, and watched like the template file.
 
-use super::{template::read_template, template_file_watch::TemplateFile};
+use super::template_file::{TemplateFile, read_template};
 use minijinja::{Error, ErrorKind};
 use reloader_fs_watch::FileFingerprint;
 use reloader_util::sync::Mutex;

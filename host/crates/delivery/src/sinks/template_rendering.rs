@@ -1,8 +1,9 @@
 //! Rendering of a template, on a thread with a large stack and with limits.
 
 use super::{
-    template_engine::{Delimiters, MAX_RENDERED_BYTES, MAX_STEPS, Output, environment},
+    template_engine::{Delimiters, MAX_RENDERED_BYTES, Output, environment},
     template_includes::Includes,
+    template_limits::MAX_STEPS,
     template_variables::{Parse, variables},
 };
 use crate::{delivery_values::Update, sink::SinkError};

@@ -1,6 +1,6 @@
 //! Variables of a template: the values of the sources, parsed.
 
-use super::template_engine::check_json;
+use super::template_limits::check_json;
 use crate::delivery_values::{Part, Update};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use minijinja::{Value, context, value::Serde};

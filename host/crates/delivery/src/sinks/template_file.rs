@@ -1,11 +1,16 @@
-//! Watch of a template file: a sink renders again when the file is saved.
+//! Template file: it is read, and watched, so that a sink renders again when the file is saved.
 
-use reloader_fs_watch::{FileFingerprint, FileWatcher, PathWatch, access_within, settled};
+use crate::sink::SinkError;
+use reloader_fs_watch::{
+    FileFingerprint, FileWatcher, PathWatch, RegularFileError, access_within, read_regular_file,
+    settled,
+};
 use reloader_util::sync::Mutex;
 use std::{
+    fmt::Display,
     io,
     path::{Path, PathBuf},
-    sync::LazyLock,
+    sync::{Arc, LazyLock},
     time::Duration,
 };
 use tokio::time::sleep;
@@ -16,6 +21,9 @@ static FILES: LazyLock<FileWatcher> = LazyLock::new(FileWatcher::new);
 const WATCH_RETRY_INTERVAL: Duration = Duration::from_secs(10);
 /// Time limit for reading the metadata of the file.
 const ACCESS_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Maximum size of a template, in bytes.
+const MAX_TEMPLATE_BYTES: u64 = 4 << 20;
 
 /// Template file of one sink: watches the file and detects whether it has changed since the last read.
 #[derive(Debug)]
@@ -88,6 +96,22 @@ impl TemplateFile {
         let is_changed = self.known.lock().is_some_and(|known| known != found);
         is_changed.then_some(found)
     }
+}
+
+/// Returns the name and the text of a template file.
+pub(super) fn read_template(path: &Path) -> Result<(String, Arc<str>), SinkError> {
+    let name = path.display().to_string();
+    let unreadable = |error: &dyn Display| format!("cannot read `{name}`: {error}");
+    let read = read_regular_file(path, MAX_TEMPLATE_BYTES).map_err(|error| match error {
+        RegularFileError::NotRegular => format!("`{name}` is not a regular file"),
+        RegularFileError::TooLarge { max_bytes } => {
+            format!("`{name}` is larger than {} MiB", max_bytes >> 20)
+        }
+        RegularFileError::Io(error) => unreadable(&error),
+    });
+    let text = read.and_then(|bytes| String::from_utf8(bytes).map_err(|e| unreadable(&e)));
+    let text = text.map_err(SinkError::transient)?;
+    Ok((name, text.into()))
 }
 
 #[cfg(test)]
