@@ -103,6 +103,10 @@ fn source_without_value_is_named_unless_it_is_optional() {
     let optional = config.replace("name = \"missing\"", "name = \"missing\"\nrequired = false");
     let (status, log) = once(&t, &optional);
     assert_eq!(status, Some(0), "{log}");
+    // The value of an optional source is waited for.
+    t.write("missing.in", "2");
+    let (status, log) = once(&t, &optional);
+    assert_eq!((status, &*read(&t, "missing.out")), (Some(0), "2"), "{log}");
 }
 
 /// A source that can never work ends the run before the time limit.

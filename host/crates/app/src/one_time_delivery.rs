@@ -26,6 +26,9 @@ impl fmt::Display for Unfinished {
     }
 }
 
+/// Interval at which the status is examined without a change.
+const RECHECK_INTERVAL: Duration = Duration::from_millis(100);
+
 impl Handle {
     /// Waits until all sources are up to date and all sinks have delivered their values, for `limit` at most. Returns
     /// what is unfinished then; returns earlier if the rest can never finish.
@@ -34,14 +37,19 @@ impl Handle {
     pub async fn delivered_once(&self, limit: Duration) -> Vec<Unfinished> {
         let changes = self.0.notifier.subscribe_with_groups();
         let finished = timeout(limit, async {
+            let mut was_finished = false;
             loop {
+                // A read without a value changes no status, so the status is also examined without a change.
+                let _ = timeout(RECHECK_INTERVAL, changes.wait()).await;
                 // Taken before the status is read, so that no change is missed.
-                changes.wait().await;
                 let _ = changes.take();
                 let unfinished = self.unfinished();
-                if unfinished.iter().all(|it| it.is_final) {
+                let is_finished = unfinished.iter().all(|it| it.is_final);
+                // Twice in succession: a value that was read is published a moment later.
+                if is_finished && was_finished {
                     return unfinished;
                 }
+                was_finished = is_finished;
             }
         });
         finished.await.unwrap_or_else(|_| self.unfinished())
@@ -55,10 +63,10 @@ impl Handle {
         for source in reconciler.sources() {
             let name = source.source.name();
             let state = source.source.subscribe().state();
-            // An optional source that cannot be read has nothing to deliver, unless it has an older value.
+            // An optional source that has been read without a value has nothing to deliver.
             let is_skipped = !source.prepared().config.required
                 && state.value.is_none()
-                && (state.failing.is_some() || source.has_ended());
+                && (source.counters.read().reads.count() > 0 || source.has_ended());
             match unfinished_source(&source, reconciler) {
                 Some(_) if is_skipped => {}
                 Some(unfinished) if source.prepared().config.required || state.value.is_none() => {
