@@ -27,7 +27,8 @@ impl Format {
                 let mut options = serde_saphyr::Options::default();
                 options.strict_booleans = true;
                 options.leading_zero_numbers_as_strings = true;
-                serde_saphyr::from_str_with_options(text, options).map_err(|error| yaml_error(&error))
+                serde_saphyr::from_str_with_options(text, options)
+                    .map_err(|error| yaml_error(&error))
             }
             Self::Toml => {
                 let parsed = text.parse().map_err(|error| toml_error(&error, content))?;
