@@ -1,5 +1,6 @@
 //! Reference of log events: extracts each event of the host's crates from the source, with its level and fields.
 
+use crate::run_program::root;
 use anyhow::{Context, Result, bail};
 use proc_macro2::{Delimiter, TokenStream, TokenTree};
 use std::{
@@ -61,7 +62,7 @@ struct Event {
 
 /// Writes the document; with `check`, fails if the document differs from the code.
 pub(crate) fn run(check: bool) -> Result<()> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let root = root();
     let text = document(&root)?;
     let path = root.join(DOCUMENT);
     if !check {

@@ -2,8 +2,8 @@
 
 use crate::{
     config::Config,
+    host_phase::Phase,
     operation_error::OperationError,
-    phase::Phase,
     reconciler::Reconciler,
     reload_veto::ReloadVeto,
     source_and_sink_counters::{SinkCounts, SourceCounts},

@@ -6,8 +6,8 @@ use crate::{
     config::{Config, ConfigError, GroupConfig, SourceConfig},
     config_diff,
     config_read_pool::CONFIG_POOL,
+    host_phase::ReloadingGuard,
     managed_source::{ManagedSource, RETRY_INTERVAL},
-    phase::ReloadingGuard,
     prepare::{Plugins, Prepared, prepare_where},
     reconciler::{Reconciler, SourceStartError},
 };

@@ -5,8 +5,8 @@
 use crate::{
     config::{Config, GroupConfig},
     config_diff,
+    host_phase::Phase,
     managed_source::ManagedSource,
-    phase::Phase,
     prepare::{PartsError, Prepared},
     reload_veto::ReloadVeto,
     sink_set::{SINK_STOP_TIMEOUT, SinkInputs, SinkSet},

@@ -141,7 +141,7 @@ impl TlsClientCache {
             // pair stays in use.
             (Err(error), Some(cached)) => {
                 if cached.last_error.as_ref() != Some(&error) {
-                    tracing::warn!(%error, "TLS configuration refresh failed, keeping the last good one");
+                    tracing::warn!(%error, "reload of the TLS files of a source failed, keeping the last good ones");
                     cached.last_error = Some(error);
                 }
                 Ok(cached.client.clone())

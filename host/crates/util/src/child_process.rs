@@ -23,7 +23,7 @@ use tokio::{
     time::timeout,
 };
 
-pub use crate::child_pipes::Pipes;
+pub use crate::piped_streams::Pipes;
 #[cfg(target_os = "linux")]
 pub use crate::spawned_child::{Child, ChildStderr, ChildStdin, ChildStdout};
 #[cfg(not(target_os = "linux"))]

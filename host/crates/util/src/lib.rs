@@ -28,8 +28,6 @@ pub mod backoff;
 #[cfg(feature = "threads")]
 pub mod blocking_pool;
 #[cfg(feature = "threads")]
-mod child_pipes;
-#[cfg(feature = "threads")]
 pub mod child_process;
 #[cfg(all(feature = "threads", target_os = "linux"))]
 mod child_spawning_threads;
@@ -39,6 +37,8 @@ pub mod log_limit;
 #[cfg(all(feature = "threads", unix))]
 pub mod open_file_limit;
 pub mod panics;
+#[cfg(feature = "threads")]
+mod piped_streams;
 pub mod program_name;
 pub mod sanitize;
 #[cfg(all(feature = "threads", target_os = "linux"))]

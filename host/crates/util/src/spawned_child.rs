@@ -1,8 +1,8 @@
 //! Child process that is started on one of the threads of [`child_spawning_threads`](crate::child_spawning_threads), and its pipes.
 
 use crate::{
-    child_pipes::Pipes,
     child_spawning_threads::{self, Start},
+    piped_streams::Pipes,
 };
 use rustix::process::{Pid, Signal, kill_process_group};
 use std::{

@@ -7,11 +7,11 @@
 mod attack;
 mod egress;
 mod files;
+mod interface_violations;
 mod isolation;
 mod log;
 mod memory;
 mod plugin;
-mod protocol;
 mod settings;
 mod time;
 

@@ -2,7 +2,7 @@
 
 use crate::{
     attack::Attack,
-    egress, files, isolation, log, memory, protocol,
+    egress, files, interface_violations, isolation, log, memory,
     settings::{Call, Settings},
     time,
 };
@@ -144,20 +144,20 @@ impl Attacker {
             WatchPath => files::watch(host, to)?,
 
             Unchanged | Removed | EchoCursor | Dirty | Alive => b"not applicable".to_vec(),
-            DistinctValues => protocol::distinct(calls),
+            DistinctValues => interface_violations::distinct(calls),
             SameValue => b"the same".to_vec(),
-            ControlCharacters => return Ok(protocol::control_characters()),
+            ControlCharacters => return Ok(interface_violations::control_characters()),
             ControlCharactersInFailure => {
-                return Err(Failure::transient(protocol::CONTROL_CHARACTERS));
+                return Err(Failure::transient(interface_violations::CONTROL_CHARACTERS));
             }
-            LateConfigFailure => protocol::late_config_failure(calls)?,
+            LateConfigFailure => interface_violations::late_config_failure(calls)?,
             MaxRetryDelay => {
                 return Err(Failure::retry_after("retry after the maximum delay", Duration::MAX));
             }
             Panic => panic!("deliberate panic"),
             OversizedPanic => panic!("{}", memory::text(6 << 20)),
-            Trap => protocol::trap(),
-            TrapEverySecondCall => protocol::trap_every_second_call(calls),
+            Trap => interface_violations::trap(),
+            TrapEverySecondCall => interface_violations::trap_every_second_call(calls),
             Exit => std::process::exit(0),
 
             Environment => isolation::environment(),

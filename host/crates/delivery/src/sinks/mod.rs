@@ -2,7 +2,7 @@
 //!
 //! | module | used by |
 //! |---|---|
-//! | `sink_file`, `atomic_write`, `content_check`, `file_attributes`, `file_preflight`, `file_settings`, `path_resolution`, `temporary_file` | sinks `file` and `template` |
+//! | `sink_file`, `atomic_write`, `new_content_check_command`, `file_attributes`, `file_preflight`, `file_settings`, `path_resolution`, `temporary_file` | sinks `file` and `template` |
 //! | `event_json` | sinks `stdout`, `exec` and `webhook` |
 //! | modules that begin with `template_` | sink `template` |
 
@@ -15,11 +15,11 @@ pub(crate) mod template;
 pub(crate) mod webhook;
 
 mod atomic_write;
-mod content_check;
 mod event_json;
 mod file_attributes;
 mod file_preflight;
 pub(crate) mod file_settings;
+mod new_content_check_command;
 mod path_resolution;
 mod template_conversion_filters;
 mod template_engine;

@@ -3,8 +3,8 @@
 
 use super::{
     atomic_write::{Preparation, Staged},
-    content_check::ContentCheck,
     file_settings::TargetSettings,
+    new_content_check_command::ContentCheck,
     path_resolution::resolve_links,
     temporary_file::remove_stale_temporaries,
 };

@@ -48,7 +48,7 @@ fn pin_without_value_not_resumed() {
 fn unchanged_after_unpin_triggers_refetch() {
     let mut bench = bench(Strategy::Polling);
     bench.answer(changed("a")).step(Input::Pin(value("p")));
-    // The fetch sends the cursor of `a`, and the source still has `a`; but `p` is published.
+    // The source still has `a`, and the fetch sends its cursor, although the pinned value `p` is the published one.
     let (session, _) = bench.wait_for_fetch().fetch().expect("due");
     bench.confirmations = 0;
     bench.step(Input::Unpin).step(Input::Fetched(session, Ok(Outcome::Unchanged)));
