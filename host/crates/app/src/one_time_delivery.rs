@@ -45,7 +45,8 @@ impl Handle {
                 let _ = changes.take();
                 let unfinished = self.unfinished();
                 let is_finished = unfinished.iter().all(|it| it.is_final);
-                // Twice in succession: a value that was read is published a moment later.
+                // Ends only after two successive checks that find everything finished: a value that was read is published a
+                // moment later, so one check may miss it.
                 if is_finished && was_finished {
                     return unfinished;
                 }

@@ -58,7 +58,7 @@ async fn rejected_content_is_checked_again() {
     assert_eq!(dir.read("app"), "1");
 }
 
-/// The check sees the final permissions, and a file beside the target.
+/// The checked file is beside the target and has the final permissions.
 #[tokio::test]
 async fn checked_file_is_beside_the_target() {
     let dir = TestDir::new();
