@@ -19,9 +19,12 @@ use std::{
         mpsc::{Receiver, RecvTimeoutError, channel},
     },
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 use tempfile::TempDir;
+
+/// Maximum time from a stop request to the end of the host.
+const MAX_STOP_TIME: Duration = Duration::from_secs(5);
 
 /// Temporary directory in which a test runs host processes.
 pub struct TestHost {
@@ -427,6 +430,19 @@ impl Running {
     /// Sends SIGTERM and waits for the exit.
     pub fn stop(&mut self) -> ExitStatus {
         self.signal(Signal::TERM)
+    }
+
+    /// Sends SIGTERM, and asserts that the host exits in time, whatever hangs.
+    ///
+    /// # Panics
+    ///
+    /// If the host runs for more than five seconds after the signal.
+    pub fn stop_in_time(&mut self) -> ExitStatus {
+        let start = Instant::now();
+        let status = self.stop();
+        let time = start.elapsed();
+        assert!(time < MAX_STOP_TIME, "stopped after {time:?}: {}", self.stderr());
+        status
     }
 
     /// Sends SIGINT and waits for the exit.

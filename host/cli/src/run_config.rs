@@ -12,7 +12,7 @@ use crate::{
 };
 use reloader_app::{App, Config, ControlRequest, LogFormat, LogLevel, Outcome, Unfinished};
 use reloader_delivery::process;
-use reloader_plugin_runtime::Limits;
+use reloader_plugin_runtime::{Limits, PluginHost};
 use reloader_server::{ServeError, Server};
 use std::{
     io::{IsTerminal, stderr, stdout},
@@ -66,16 +66,8 @@ pub(crate) async fn run(
     let grace_period =
         config.command.as_ref().map_or(Duration::ZERO, |command| command.kill_after.0);
     let runtime = start_plugin_host(common, Limits::default())?;
-    let ready = async {
-        let prepared = reloader_app::prepare(&runtime, &config)
-            .await
-            .map_err(|error| invalid_config(&error))?;
-        App::start(runtime.clone(), config, prepared)
-            .await
-            .map_err(|error| CliError::Runtime(message(&error)))
-    };
     let app = tokio::select! {
-        app = ready => app?,
+        app = start_app(&runtime, config) => app?,
         // Compiling plugins may take seconds. A stop request ends the host meanwhile.
         () = stop_requested(&mut requests) => {
             process::kill_running_groups();
@@ -121,6 +113,14 @@ pub(crate) async fn run(
     }
 }
 
+/// Prepares and starts the sources of a configuration.
+async fn start_app(runtime: &PluginHost, config: Config) -> Result<App, CliError> {
+    let prepared = reloader_app::prepare(runtime, &config).await;
+    let prepared = prepared.map_err(|error| invalid_config(&error))?;
+    let app = App::start(runtime.clone(), config, prepared).await;
+    app.map_err(|error| CliError::Runtime(message(&error)))
+}
+
 /// Runs `host run --config --once`: reads each source and delivers its value to each sink, for `limit` at most. Starts
 /// neither the API nor `[command]`.
 pub(crate) async fn run_once(
@@ -134,18 +134,9 @@ pub(crate) async fn run_once(
     config.command = None;
     let runtime = start_plugin_host(common, Limits::default())?;
     let started = Instant::now();
-    let ready = async {
-        let prepared = reloader_app::prepare(&runtime, &config)
-            .await
-            .map_err(|error| invalid_config(&error))?;
-        let app = App::start(runtime.clone(), config, prepared)
-            .await
-            .map_err(|error| CliError::Runtime(message(&error)))?;
-        Ok::<_, CliError>(app.without_reloads())
-    };
     let stopped = || CliError::Runtime("stopped before all values were delivered".into());
     let app = tokio::select! {
-        app = ready => app?,
+        app = start_app(&runtime, config) => app?.without_reloads(),
         () = stop_requested(&mut requests) => {
             process::kill_running_groups();
             return Err(stopped());

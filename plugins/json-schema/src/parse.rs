@@ -23,7 +23,7 @@ impl Format {
         match self {
             Self::Json => serde_json::from_str(text).map_err(|error| json_error(&error)),
             Self::Yaml => {
-                // The same options as in the host.
+                // These are the options of the host.
                 let mut options = serde_saphyr::Options::default();
                 options.strict_booleans = true;
                 options.leading_zero_numbers_as_strings = true;

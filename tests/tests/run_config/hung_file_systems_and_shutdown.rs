@@ -2,7 +2,7 @@
 //! neither other sources nor the end of the host.
 
 use crate::config_text_helpers::{source, to_file};
-use e2e::{HungMount, Running, TestHost, wait_until};
+use e2e::{HungMount, TestHost, wait_until};
 use std::{
     fs,
     time::{Duration, Instant},
@@ -10,14 +10,6 @@ use std::{
 
 /// Maximum time from a stop request to the end of the host.
 const MAX_STOP_TIME: Duration = Duration::from_secs(5);
-
-/// Stops the host by SIGTERM, and asserts that it exits in time.
-fn assert_stops_in_time(host: &mut Running) {
-    let start = Instant::now();
-    host.stop();
-    let time = start.elapsed();
-    assert!(time < MAX_STOP_TIME, "stopped after {time:?}: {}", host.stderr());
-}
 
 /// The file system of the configuration file, a source, a template and a secret stops answering. Another source is
 /// delivered, a later reload works, and the host stops in time.
@@ -63,7 +55,7 @@ fn hung_file_system_delays_nothing_else() {
     host.hang_up();
     t.replace("app.in", "4");
     t.wait_for_file("app2.out", "4");
-    assert_stops_in_time(&mut host);
+    host.stop_in_time();
 }
 
 #[test]
@@ -95,7 +87,7 @@ fn hung_directories_prevent_neither_start_nor_reload() {
     t.wait_for_file("app.out", "1");
     t.replace("reloader.toml", config.replace("app.out", "app2.out"));
     t.wait_for_file("app2.out", "1");
-    assert_stops_in_time(&mut host);
+    host.stop_in_time();
 }
 
 #[test]
@@ -122,7 +114,7 @@ fn running_sink_command_is_aborted_at_stop() {
     t.write("reloader.toml", source("app", exec));
     let mut host = t.run(&["run", "--config", "reloader.toml"]);
     t.wait_for_file("started", "");
-    assert_stops_in_time(&mut host);
+    host.stop_in_time();
 }
 
 /// The host stops by SIGTERM although the disk of its state store hangs, so that a restart needs no SIGKILL.
@@ -137,7 +129,7 @@ fn hung_state_directory_does_not_delay_stop() {
     t.wait_for_file("app.out", "1");
     let Some(_mount) = HungMount::over(&t.path("hung")) else { return };
     t.replace("app.in", "2");
-    assert_stops_in_time(&mut host);
+    host.stop_in_time();
 }
 
 #[test]

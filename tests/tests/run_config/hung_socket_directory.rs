@@ -2,13 +2,8 @@
 
 use crate::config_text_helpers::{source, to_file};
 use e2e::{HungMount, Running, TestHost};
-use std::{
-    fs,
-    time::{Duration, Instant},
-};
+use std::fs;
 
-/// Maximum time from a stop request to the end of the host.
-const MAX_STOP_TIME: Duration = Duration::from_secs(5);
 const HUNG_SOCKET: &str = "[listen]\naddress = \"unix:hung/api.sock\"\n";
 
 /// Returns a directory with the configuration, which begins with `table`, and with the empty directory `hung`.
@@ -26,10 +21,7 @@ fn run(t: &TestHost) -> Running {
 
 /// Stops the host by SIGTERM, and asserts that it exits in time with status 0.
 fn assert_stops_gracefully(host: &mut Running) {
-    let start = Instant::now();
-    let status = host.stop();
-    assert!(start.elapsed() < MAX_STOP_TIME, "{}", host.stderr());
-    assert_eq!(status.code(), Some(0), "{}", host.stderr());
+    assert_eq!(host.stop_in_time().code(), Some(0), "{}", host.stderr());
 }
 
 /// The message names the socket.

@@ -57,8 +57,7 @@ impl Handle {
     }
 
     /// Returns the sources that are not up to date, and the sinks that have not delivered the present values.
-    #[must_use]
-    pub fn unfinished(&self) -> Vec<Unfinished> {
+    fn unfinished(&self) -> Vec<Unfinished> {
         let reconciler: &Reconciler = &self.0;
         let mut all = Vec::new();
         for source in reconciler.sources() {

@@ -9,7 +9,6 @@ use rustix::fs::{Access, access};
 use std::{
     env,
     ffi::{OsStr, OsString},
-    fs,
     io::{self, Read},
     os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
@@ -64,14 +63,11 @@ async fn find_program(
         return Ok(Some(program.into()));
     }
     for parent in env::split_paths(&search_path.unwrap_or_default()) {
-        let path = directory.join(parent).join(&program);
-        let file = path.clone();
-        let is_program = move || {
-            fs::metadata(&file).is_ok_and(|metadata| metadata.is_file())
-                && access(&file, Access::EXEC_OK).is_ok()
-        };
-        if within(&path, is_program).await? {
-            return Ok(Some(path));
+        let path = directory.join(&parent).join(&program);
+        let (program, directory) = (program.clone(), directory.to_owned());
+        let find = move || which::which_in(program, Some(parent), directory).ok();
+        if let Some(found) = within(&path, find).await? {
+            return Ok(Some(found));
         }
     }
     Ok(None)
@@ -98,6 +94,7 @@ fn read_interpreter(program: &Path) -> Option<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
 
     #[test]
     fn interpreter_of_script_is_found() {

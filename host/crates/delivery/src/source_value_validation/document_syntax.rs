@@ -119,8 +119,10 @@ fn yaml_error(error: &serde_saphyr::Error) -> String {
         .location()
         .map(|place| format!(" at line {}, column {}", place.line(), place.column()))
         .unwrap_or_default();
-    let reason = text.strip_suffix(&place).unwrap_or(&text);
-    let place = if reason.len() < text.len() { place } else { String::new() };
+    let (place, reason) = match text.strip_suffix(&place) {
+        Some(reason) => (place.as_str(), reason),
+        None => ("", text.as_str()),
+    };
     format!("invalid YAML{place}: {}", yaml_hint(reason).unwrap_or_else(|| reason.into()))
 }
 
