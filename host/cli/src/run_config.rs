@@ -143,7 +143,9 @@ pub(crate) async fn run_once(
         }
         () = sleep(limit) => {
             process::kill_running_groups();
-            return Err(not_delivered(&[], limit));
+            let limit = humantime::format_duration(limit);
+            let message = format!("the sources have not started within {limit} (`--timeout`)");
+            return Err(CliError::Runtime(message));
         }
     };
     let handle = app.handle();
